@@ -1,0 +1,58 @@
+"""glmlab: tune a GLM model on your own GPUs without restarting the engine.
+
+``import glmlab`` is cheap: what needs vLLM, torch or Optuna is imported on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from glmlab.doctor import doctor
+    from glmlab.engines import Engine, start
+    from glmlab.errors import GlmlabError
+    from glmlab.knobs import KnobSpace
+    from glmlab.measurement import Measurement
+    from glmlab.recipe import Recipe
+    from glmlab.recipe_book import recipe
+    from glmlab.study import Study
+    from glmlab.workload import Workload
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Engine": "glmlab.engines",
+    "GlmlabError": "glmlab.errors",
+    "KnobSpace": "glmlab.knobs",
+    "Measurement": "glmlab.measurement",
+    "Recipe": "glmlab.recipe",
+    "Study": "glmlab.study",
+    "Workload": "glmlab.workload",
+    "doctor": "glmlab.doctor",
+    "recipe": "glmlab.recipe_book",
+    "start": "glmlab.engines",
+}
+
+__all__ = [
+    "Engine",
+    "GlmlabError",
+    "KnobSpace",
+    "Measurement",
+    "Recipe",
+    "Study",
+    "Workload",
+    "doctor",
+    "recipe",
+    "start",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'glmlab' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,118 @@
+"""The knobs that glmlab knows: each a field of the Recipe, with its reach."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from glmlab.errors import KnobError
+from glmlab.names import did_you_mean
+
+Reach = Literal["live", "rebuild"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Knob:
+    """A named dimension of a Recipe.
+
+    Parameters
+    ----------
+    name : str
+        The Recipe field that it sets.
+    reach : {"live", "rebuild"}
+        Whether a running engine can take a new value. A probe of the running engine has the last
+        word: what it cannot change there is refused, never pretended.
+    kind : {"bool", "int", "choice"}
+        What its values are.
+    help : str
+        One line for people.
+    lowers_only : bool
+        A live limit that the engine's buffers were sized for at start: a study starts the engine
+        with the highest value of the space and lowers it live.
+    prefill : bool
+        Whether it changes how prompts are processed, so that a prompt served from the prefix
+        cache would hide its effect.
+    kernel : bool
+        Whether it selects kernel code, where device time decides rather than wall time.
+    """
+
+    name: str
+    reach: Reach
+    kind: Literal["bool", "int", "choice"]
+    help: str
+    lowers_only: bool = False
+    prefill: bool = False
+    kernel: bool = False
+
+
+_KNOBS = (
+    Knob(
+        name="cpu_split_kv",
+        reach="live",
+        kind="bool",
+        kernel=True,
+        help="CPU attention may split one sequence's KV over several threads",
+    ),
+    Knob(
+        name="cpu_attn_isa",
+        reach="live",
+        kind="choice",
+        kernel=True,
+        prefill=True,
+        help="kernel variant of CPU attention (amx, vec, vec16, neon, ...)",
+    ),
+    Knob(
+        name="max_num_seqs",
+        reach="live",
+        kind="int",
+        lowers_only=True,
+        help="sequences decoded together at most",
+    ),
+    Knob(
+        name="max_num_batched_tokens",
+        reach="live",
+        kind="int",
+        lowers_only=True,
+        prefill=True,
+        help="tokens of one step at most: the size of a prefill chunk",
+    ),
+    Knob(
+        name="long_prefill_token_threshold",
+        reach="live",
+        kind="int",
+        prefill=True,
+        help="tokens that one long prompt may take of a step; 0 sets no limit",
+    ),
+    Knob(name="block_size", reach="rebuild", kind="int", help="tokens of one KV block"),
+    Knob(name="cpu_threads", reach="rebuild", kind="int", help="OpenMP threads of a CPU worker"),
+    Knob(name="kv_cache_dtype", reach="rebuild", kind="choice", help="number format of the KV cache"),
+    Knob(
+        name="tensor_parallel", reach="rebuild", kind="int", help="ranks that share each layer"
+    ),
+    Knob(name="pipeline_parallel", reach="rebuild", kind="int", help="stages of layers"),
+    Knob(
+        name="expert_parallel", reach="rebuild", kind="bool", help="whole experts per rank instead of slices"
+    ),
+    Knob(name="prefix_caching", reach="rebuild", kind="bool", help="KV of equal prompt starts is reused"),
+    Knob(name="attention_backend", reach="rebuild", kind="choice", help="attention implementation"),
+    Knob(name="moe_backend", reach="rebuild", kind="choice", help="fused-MoE implementation"),
+    Knob(name="linear_backend", reach="rebuild", kind="choice", help="dense GEMM implementation"),
+    Knob(name="enforce_eager", reach="rebuild", kind="bool", help="no torch.compile, no CUDA graphs"),
+    Knob(name="cudagraph_mode", reach="rebuild", kind="choice", help="which steps run as CUDA graphs"),
+)
+
+KNOBS: dict[str, Knob] = {knob.name: knob for knob in _KNOBS}
+
+
+def knob(name: str) -> Knob:
+    """Look a knob up.
+
+    Raises
+    ------
+    KnobError
+        For an unknown name, with the nearest known ones.
+    """
+    try:
+        return KNOBS[name]
+    except KeyError:
+        raise KnobError(f"{name}: no such knob{did_you_mean(name, KNOBS)}") from None

@@ -1,0 +1,197 @@
+"""Measure a workload by stepping an engine: every step is timed, nothing is inferred."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from glmlab.errors import MeasureError
+from glmlab.host_noise import QuietHost
+from glmlab.measurement import Evidence, Measurement, PointMeasurement, WorkerMemory
+from glmlab.workload import Workload
+
+_MAX_IDLE_STEPS = 1000  # an engine that has work but delivers nothing for so long is stuck
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """What one step gave one request."""
+
+    request_id: str
+    new_tokens: list[int]
+    finished: bool
+    cached_tokens: int
+
+
+class Stepper(Protocol):
+    """The part of a running engine that measuring needs."""
+
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def device_tokens(self) -> int:
+        """Further decode steps to run under the device clock; 0 without a device."""
+
+    def submit(self, request_id: str, prompt: list[int], max_tokens: int) -> None: ...
+    def step(self) -> list[StepOutput]: ...
+    def has_unfinished(self) -> bool: ...
+    def abort(self, request_ids: Iterable[str]) -> None: ...
+    def reset_prefix_cache(self) -> None: ...
+    def start_device_clock(self) -> None: ...
+    def stop_device_clock(self, step_ends_ns: list[int]) -> list[float]: ...
+    def memory(self) -> list[WorkerMemory]: ...
+
+
+@dataclass
+class _Request:
+    submitted_s: float
+    ended_at: list[float] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    gaps_ms: list[float] = field(default_factory=list)
+    cached: int = 0
+
+    def take(self, output: StepOutput, now_s: float) -> None:
+        count = len(output.new_tokens)
+        self.cached = max(self.cached, output.cached_tokens)
+        if not count:
+            return
+        if self.ended_at:
+            self.gaps_ms += [(now_s - self.ended_at[-1]) * 1e3 / count] * count
+        self.ended_at.append(now_s)
+        self.tokens += output.new_tokens
+
+    @property
+    def ttft_ms(self) -> float:
+        return (self.ended_at[0] - self.submitted_s) * 1e3
+
+
+@dataclass
+class _Pass:
+    requests: list[_Request]
+    wall_ms: list[float]
+    step_tokens: list[int]
+    elapsed_ms: float
+    device_ms: list[float] | None
+
+
+def measure(
+    engine: Stepper, workload: Workload, *, evidence: Evidence = "measured"
+) -> Measurement:
+    """Run every point of a workload and keep every sample.
+
+    Each point is run twice: a warm-up pass, which computes prompts that the prefix cache does not
+    hold yet, and the measured pass. With ``workload.cold_prefill`` the cache is emptied between
+    the two, so that the measured pass pays for its prompts.
+
+    Parameters
+    ----------
+    engine : Stepper
+        Idle.
+    workload : Workload
+        What to run.
+
+    Raises
+    ------
+    MeasureError
+        If the engine has work but stops delivering. Its requests are aborted.
+    """
+    if engine.has_unfinished():
+        raise MeasureError("measure: the engine still has requests; wait for them or abort them")
+    started, begin = time.time(), time.perf_counter()
+    points = []
+    with QuietHost() as host:
+        for context, batch in workload.points:
+            prompts = [workload.prompt(i, context, engine.vocab_size) for i in range(batch)]
+            warm = _run(engine, prompts, workload.warmup_tokens, device=False)
+            if workload.cold_prefill:
+                engine.reset_prefix_cache()
+            main = _run(engine, prompts, workload.new_tokens, device=True)
+            points.append(_point(context, batch, warm, main))
+    notes = []
+    if host.noise.other_cpu_percent > 10:
+        notes.append(f"other processes used {host.noise.other_cpu_percent:.0f} % of the CPU meanwhile")
+    return Measurement(
+        evidence=evidence,
+        points=points,
+        memory=engine.memory(),
+        noise=host.noise,
+        started_unix_s=round(started, 3),
+        duration_s=round(time.perf_counter() - begin, 4),
+        notes=notes,
+    )
+
+
+_serial = 0
+
+
+def _run(engine: Stepper, prompts: list[list[int]], max_tokens: int, *, device: bool) -> _Pass:
+    """Send one batch, step until it is done, time every step."""
+    global _serial
+    _serial += 1
+    extra = engine.device_tokens if device else 0
+    requests: dict[str, _Request] = {}
+    wall_ms, step_tokens = [], []
+    device_ms: list[float] | None = None
+    begin = time.perf_counter()
+    try:
+        for index, prompt in enumerate(prompts):
+            request_id = f"glmlab-{_serial}-{index}"
+            requests[request_id] = _Request(begin)
+            engine.submit(request_id, prompt, max_tokens + extra)
+        idle = 0
+        while engine.has_unfinished() and (
+            not extra or min(len(r.tokens) for r in requests.values()) < max_tokens
+        ):
+            before = time.perf_counter()
+            outputs = engine.step()
+            now = time.perf_counter()
+            delivered = sum(len(output.new_tokens) for output in outputs)
+            wall_ms.append(round((now - before) * 1e3, 4))
+            step_tokens.append(delivered)
+            for output in outputs:
+                requests[output.request_id].take(output, now)
+            idle = 0 if delivered else idle + 1
+            if idle > _MAX_IDLE_STEPS:
+                raise MeasureError(
+                    f"measure: {_MAX_IDLE_STEPS} steps without a token at context"
+                    f" {len(prompts[0])}, batch {len(prompts)}; the workload may not fit the KV pool"
+                )
+        elapsed_ms = (time.perf_counter() - begin) * 1e3
+        if extra:
+            device_ms = _device_steps(engine)
+    finally:
+        if engine.has_unfinished():
+            engine.abort(list(requests))
+            while engine.has_unfinished():
+                engine.step()
+    return _Pass(list(requests.values()), wall_ms, step_tokens, elapsed_ms, device_ms)
+
+
+def _device_steps(engine: Stepper) -> list[float]:
+    """Step on under the device clock; wall times of these steps are not used."""
+    ends_ns: list[int] = []
+    engine.start_device_clock()
+    while engine.has_unfinished() and len(ends_ns) < engine.device_tokens - 1:
+        engine.step()
+        ends_ns.append(time.time_ns())
+    return [round(ms, 5) for ms in engine.stop_device_clock(ends_ns)]
+
+
+def _point(context: int, batch: int, warm: _Pass, main: _Pass) -> PointMeasurement:
+    return PointMeasurement(
+        context=context,
+        batch=batch,
+        wall_step_ms=main.wall_ms,
+        step_tokens=main.step_tokens,
+        token_gap_ms=[round(gap, 4) for r in main.requests for gap in r.gaps_ms],
+        ttft_ms=[round(r.ttft_ms, 4) for r in main.requests],
+        cached_tokens=[r.cached for r in main.requests],
+        device_step_ms=main.device_ms,
+        warmup_ms=round(warm.elapsed_ms, 3),
+        warmup_ttft_ms=[round(r.ttft_ms, 4) for r in warm.requests],
+        warmup_cached_tokens=[r.cached for r in warm.requests],
+        elapsed_ms=round(main.elapsed_ms, 3),
+        tokens=[r.tokens for r in main.requests],
+    )

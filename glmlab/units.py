@@ -1,0 +1,61 @@
+"""Numbers for people: bytes, durations, rates, and the budgets that people type."""
+
+from __future__ import annotations
+
+import re
+
+from glmlab.errors import InputError
+
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def format_bytes(count: float) -> str:
+    """Bytes in decimal units, as storage and GPU vendors count: 1 GB is 1e9 bytes."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if abs(count) >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:.0f} B"
+
+
+def format_ms(ms: float) -> str:
+    """Milliseconds with three significant digits, never in exponent form."""
+    if ms >= 100:
+        return f"{ms:.0f} ms"
+    return f"{ms:.3g} ms" if ms >= 0.001 else f"{ms * 1e3:.2g} µs"
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds as ``850 ms``, ``3.2 s``, ``2 min 05 s`` or ``1 h 02 min``."""
+    if seconds < 1:
+        return f"{seconds * 1e3:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
+    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
+
+
+def parse_budget(text: str) -> dict[str, float]:
+    """Read a budget as people type it: ``50`` is trials, ``10m`` or ``1h30m`` is time.
+
+    Returns
+    -------
+    dict
+        ``{"trials": n}`` or ``{"seconds": s}``.
+
+    Raises
+    ------
+    InputError
+        If the text is neither.
+    """
+    text = text.strip().lower()
+    if re.fullmatch(r"[0-9]+", text) and int(text) > 0:
+        return {"trials": int(text)}
+    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)([smhd])", text)
+    if parts and "".join(number + unit for number, unit in parts) == text:
+        seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+        if seconds > 0:
+            return {"seconds": seconds}
+    raise InputError(
+        f"budget = {text!r}: expected a number of trials such as 50, or a time such as 90s, 10m or 1h30m"
+    )
