@@ -34,6 +34,10 @@ class Stepper(Protocol):
     def device_tokens(self) -> int:
         """Further decode steps to run under the device clock; 0 without a device."""
 
+    @property
+    def frozen_objects(self) -> int:
+        """Objects of the engine's process that the garbage collector does not look at."""
+
     def submit(self, request_id: str, prompt: list[int], max_tokens: int) -> None: ...
     def step(self) -> list[StepOutput]: ...
     def has_unfinished(self) -> bool: ...
@@ -101,7 +105,7 @@ def measure(
         raise MeasureError("measure: the engine still has requests; wait for them or abort them")
     started, begin = time.time(), time.perf_counter()
     points = []
-    with QuietHost() as host:
+    with QuietHost(engine.frozen_objects) as host:
         for context, batch in workload.points:
             prompts = [workload.prompt(i, context, engine.vocab_size) for i in range(batch)]
             warm = _run(engine, prompts, workload.warmup_tokens, device=False)

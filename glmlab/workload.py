@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from functools import lru_cache
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -16,6 +17,13 @@ _FIRST_TOKEN = 3  # ids below are commonly padding, begin and end markers
 
 def _listed(value: Any) -> Any:
     return [value] if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+@lru_cache(maxsize=64)
+def _tokens(seed: int, index: int, vocab_size: int, count: int) -> list[int]:
+    """One stream of token ids, of which every prompt is a beginning; the same for every trial."""
+    stream = random.Random(f"glmlab/{seed}/{index}")
+    return stream.choices(range(_FIRST_TOKEN, vocab_size), k=count)
 
 
 class Workload(BaseModel):
@@ -107,8 +115,7 @@ class Workload(BaseModel):
         """
         if vocab_size <= _FIRST_TOKEN:
             raise WorkloadError(f"vocab_size = {vocab_size}: must exceed {_FIRST_TOKEN}")
-        stream = random.Random(f"glmlab/{self.seed}/{index}")
-        return [stream.randrange(_FIRST_TOKEN, vocab_size) for _ in range(context)]
+        return _tokens(self.seed, index, vocab_size, max(self.contexts))[:context]
 
     @property
     def fingerprint(self) -> str:

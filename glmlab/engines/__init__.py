@@ -1,0 +1,89 @@
+"""Engines: things that run a Recipe. :func:`start` is the way to one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from glmlab.engines.base import (
+    ApplyReport,
+    Engine,
+    EngineState,
+    KnobStatus,
+    StartReport,
+    WorkerState,
+)
+from glmlab.errors import InputError
+from glmlab.recipe import Recipe
+
+Home = Literal["kernel", "child"]
+
+__all__ = [
+    "ApplyReport",
+    "Engine",
+    "EngineState",
+    "Home",
+    "KnobStatus",
+    "StartReport",
+    "WorkerState",
+    "start",
+]
+
+
+def start(
+    recipe: Recipe | str | Path | Mapping[str, Any],
+    *,
+    home: Home = "child",
+    ceilings: Mapping[str, int] | None = None,
+    start_timeout_s: float = 1800.0,
+    log_path: str | Path | None = None,
+) -> Engine:
+    """Start a real vLLM engine.
+
+    Parameters
+    ----------
+    recipe : Recipe, str, Path or mapping
+        A recipe, the name of one, a recipe file, or its keys and values.
+    home : {"child", "kernel"}
+        ``child``: in a process of its own, which can be killed and gives all memory back.
+        ``kernel``: in this very process, for playing with the engine directly.
+    ceilings : mapping, optional
+        ``max_num_seqs`` or ``max_num_batched_tokens`` to start with, above the recipe's, so that
+        they can be moved live below that.
+    start_timeout_s : float
+        A child that is not up by then is killed.
+    log_path : str or Path, optional
+        Where a child's output goes; a file in the user's cache folder by default.
+
+    Returns
+    -------
+    Engine
+        To be closed, best as a context manager.
+
+    Raises
+    ------
+    InputError
+        For a recipe that cannot be, or an installation that cannot run it; nothing was started.
+    EngineStartError
+        If vLLM did not come up, with the tail of its log.
+    """
+    from glmlab.recipe_book import find_recipe
+    from glmlab.vllm_install import installed_vllm
+
+    found = find_recipe(recipe)
+    installed_vllm()
+    if home == "kernel":
+        from glmlab.engines.vllm_engine import VllmEngine
+
+        return VllmEngine(found, ceilings=ceilings)
+    if home == "child":
+        from glmlab.engines.child import ChildEngine
+
+        return ChildEngine(
+            found,
+            ceilings=ceilings,
+            start_timeout_s=start_timeout_s,
+            log_path=Path(log_path) if log_path else None,
+        )
+    raise InputError(f"home = {home!r}: expected 'child' or 'kernel'")

@@ -1,0 +1,247 @@
+"""An engine in a process of its own: same code, same API, and it can be killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+from pydantic import BaseModel, TypeAdapter
+
+from glmlab import errors
+from glmlab.engines.base import ApplyReport, EngineState, KnobStatus, StartReport
+from glmlab.engines.engine_log import new_log_path, problem_line, tail
+from glmlab.engines.protocol import Apply, Ask, Channel, Done, Failed, Measure, Start, replies
+from glmlab.engines.vllm_args import engine_environment
+from glmlab.errors import EngineDiedError, EngineError, EngineStartError, GlmlabError, InputError
+from glmlab.measurement import Evidence, Measurement
+from glmlab.recipe import Recipe
+from glmlab.workload import Workload
+
+_CLOSE_TIMEOUT_S = 30.0
+_knobs = TypeAdapter(dict[str, KnobStatus])
+
+
+class ChildEngine:
+    """A vLLM engine in a child process, driven over a socket.
+
+    The child leads a process group of its own: closing ends it gently and then kills whatever of
+    the group is left; killing kills the group at once. A child whose driver is gone ends itself.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What to run.
+    ceilings : mapping, optional
+        See :func:`glmlab.engines.start`.
+    start_timeout_s : float
+        Until the engine must answer.
+    call_timeout_s : float
+        Until any later call must have returned.
+    beat_timeout_s : float
+        Without a sign of life for so long, the child counts as hung and is killed.
+    log_path : Path, optional
+        Where the child's output goes.
+    """
+
+    evidence: Evidence = "measured"
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        ceilings: Mapping[str, int] | None = None,
+        start_timeout_s: float = 1800.0,
+        call_timeout_s: float = 3600.0,
+        beat_timeout_s: float = 120.0,
+        log_path: Path | None = None,
+    ) -> None:
+        self._recipe = recipe
+        self._call_timeout_s = call_timeout_s
+        self._beat_timeout_s = beat_timeout_s
+        self.log_path = log_path or new_log_path(recipe.name)
+        self._end = ""  # why it is no more; empty while it lives
+        begin = time.perf_counter()
+        self._process, self._channel = _spawn(recipe, self.log_path)
+        self._group = self._process.pid
+        try:
+            report = self._call(
+                Start(recipe=recipe, ceilings=dict(ceilings or {})), timeout_s=start_timeout_s
+            )
+        except BaseException as error:
+            self.kill("failed to start")
+            if isinstance(error, EngineDiedError):
+                raise EngineStartError(f"start: {error}", log_tail=tail(self.log_path)) from None
+            raise
+        started = StartReport.model_validate_json(report)
+        self.started = StartReport(seconds=time.perf_counter() - begin, notes=started.notes)
+
+    # ------------------------------------------------------------------ what it is
+    @property
+    def recipe(self) -> Recipe:
+        return self._recipe
+
+    @property
+    def pid(self) -> int:
+        """Process id of the child."""
+        return self._process.pid
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        return (self.pid, *sorted(set(_group_members(self._group)) - {self.pid}))
+
+    # ------------------------------------------------------------------ Engine
+    def knobs(self) -> dict[str, KnobStatus]:
+        return _knobs.validate_json(self._call(Ask(op="knobs")))
+
+    def state(self) -> EngineState:
+        return EngineState.model_validate_json(self._call(Ask(op="state")))
+
+    def apply(self, **knobs: Any) -> ApplyReport:
+        return ApplyReport.model_validate_json(self._call(Apply(knobs=knobs)))
+
+    def measure(self, workload: Workload) -> Measurement:
+        return Measurement.model_validate_json(self._call(Measure(workload=workload)))
+
+    def close(self) -> None:
+        if self._end:
+            return
+        with contextlib.suppress(GlmlabError):
+            self._call(Ask(op="close"), timeout_s=_CLOSE_TIMEOUT_S)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=5)
+        self.kill("is closed")
+
+    def kill(self, why: str = "was killed") -> None:
+        """End the child and everything that it started, now; calling it again does nothing."""
+        if self._end:
+            return
+        self._end = why
+        self._channel.close()
+        deadline = time.monotonic() + 10
+        while True:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._group, signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=0.2)
+            if not _group_members(self._group) or time.monotonic() > deadline:
+                return
+            time.sleep(0.02)
+
+    # ------------------------------------------------------------------ talking
+    def _call(self, request: BaseModel, timeout_s: float | None = None) -> str:
+        """Send a request and wait for its answer, for signs of life, or for the end."""
+        if self._end:
+            raise EngineError(f"the engine {self._end}")
+        limit_s = timeout_s or self._call_timeout_s
+        what = request.op  # type: ignore[attr-defined]
+        try:
+            self._channel.send(request)  # type: ignore[arg-type]
+            return self._wait(what, limit_s)
+        except (EOFError, OSError):
+            raise self._died(what) from None
+        except (KeyboardInterrupt, SystemExit):
+            self.kill("was killed by an interrupt")  # mid-answer: the conversation is lost
+            raise
+
+    def _wait(self, what: str, limit_s: float) -> str:
+        begin = last_sign = time.monotonic()
+        while True:
+            line = self._channel.receive(timeout_s=0.5)
+            now = time.monotonic()
+            if line is not None:
+                last_sign = now
+                reply = replies.validate_json(line)
+                if isinstance(reply, Done):
+                    return reply.result
+                if isinstance(reply, Failed):
+                    raise self._failure(reply)
+            if now - last_sign > self._beat_timeout_s:
+                self.kill(f"gave no sign of life for {self._beat_timeout_s:.0f} s")
+            elif now - begin > limit_s:
+                self.kill(f"did not finish {what!r} within {limit_s:.0f} s")
+            if self._end:
+                raise EngineDiedError(
+                    f"the engine {self._end} and was killed; log: {self.log_path}",
+                    log_tail=tail(self.log_path),
+                )
+
+    def _failure(self, reply: Failed) -> GlmlabError:
+        kind = getattr(errors, reply.error, EngineError)
+        if issubclass(kind, InputError):
+            return kind(reply.message)
+        failure: GlmlabError = kind(reply.message, log_tail=tail(self.log_path))
+        return failure
+
+    def _died(self, what: str) -> EngineDiedError:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=5)
+        code = self._process.returncode
+        self.kill("died")
+        how = f"by {signal.Signals(-code).name}" if code and code < 0 else f"with exit code {code}"
+        problem = problem_line(self.log_path)
+        because = f": {problem}" if problem else ""
+        return EngineDiedError(
+            f"the engine died {how} during {what!r}{because}; log: {self.log_path}",
+            log_tail=tail(self.log_path),
+        )
+
+    # ------------------------------------------------------------------ context
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # A notebook that drops its last reference must not leave 80 GB behind.
+        if getattr(self, "_process", None) is not None and not self._end:
+            self.kill("was dropped without being closed")
+
+    def __repr__(self) -> str:
+        return f"ChildEngine({self._recipe.name}, pid={self.pid}, {self._end or 'running'})"
+
+
+def _spawn(recipe: Recipe, log_path: Path) -> tuple[subprocess.Popen[bytes], Channel]:
+    """Start the child with one end of a socket pair and its output in a file."""
+    ours, theirs = socket.socketpair()
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", **engine_environment(recipe)}
+    try:
+        with log_path.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "glmlab.engines.child_main", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,  # Ctrl-C in the driver's terminal is the driver's affair
+                env=environment,
+            )
+    finally:
+        theirs.close()
+    return process, Channel(ours)
+
+
+def _group_members(group: int) -> list[int]:
+    """Living processes of a process group."""
+    members = []
+    for process in psutil.process_iter(["pid", "status"]):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getpgid(process.pid) == group and process.info["status"] != psutil.STATUS_ZOMBIE:
+                members.append(process.pid)
+    return members

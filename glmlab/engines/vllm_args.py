@@ -1,0 +1,85 @@
+"""Recipe -> vLLM's arguments and environment. The one place that knows both vocabularies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from glmlab.catalog import find_model
+from glmlab.recipe import OWN_FIELD, Recipe
+
+RANDOM_WEIGHTS = "glmlab_random"  # load format that glmlab's vLLM plugin registers
+
+# Only where a recipe says something: vLLM's defaults differ between versions and are its own.
+_LOAD_FORMAT = {"dummy": "dummy", "random": RANDOM_WEIGHTS}
+
+
+def engine_arguments(recipe: Recipe, ceilings: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """Arguments for ``vllm.EngineArgs``, without those that vLLM should choose.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What to run.
+    ceilings : mapping, optional
+        Limit -> value to start with where it exceeds the recipe's, so that a study can lower the
+        limit live.
+
+    Returns
+    -------
+    dict
+        Python names, e.g. ``tensor_parallel_size``.
+    """
+    arguments: dict[str, Any] = {}
+    for argument, field in OWN_FIELD.items():
+        value = getattr(recipe, field)
+        if value is not None and value != "auto":
+            arguments[argument] = value
+    arguments["model"] = model_location(recipe)
+    if recipe.weights == "auto":
+        arguments.pop("load_format", None)
+    else:
+        arguments["load_format"] = _LOAD_FORMAT[recipe.weights]
+    for name, ceiling in (ceilings or {}).items():
+        own = getattr(recipe, name)
+        if own is not None:
+            arguments[name] = max(own, ceiling)
+    if recipe.cudagraph_capture_sizes is not None:
+        arguments["cudagraph_capture_sizes"] = list(recipe.cudagraph_capture_sizes)
+    if recipe.cudagraph_mode is not None:
+        arguments["compilation_config"] = {"cudagraph_mode": recipe.cudagraph_mode}
+    for argument, value in recipe.engine_args.items():
+        if isinstance(value, Mapping) and isinstance(arguments.get(argument), dict):
+            arguments[argument] = {**arguments[argument], **value}
+        else:
+            arguments[argument] = value
+    return arguments
+
+
+def model_location(recipe: Recipe) -> str:
+    """Folder of the model, or its hub name where it is not on this machine."""
+    model = find_model(recipe.model)
+    return str(model.path) if model.path else model.name
+
+
+def engine_environment(recipe: Recipe) -> dict[str, str]:
+    """Environment variables that the recipe needs before vLLM is imported."""
+    environment = dict(recipe.env)
+    if recipe.cpu_threads is not None:
+        ranks = recipe.tensor_parallel * recipe.pipeline_parallel
+        environment.setdefault("OMP_NUM_THREADS", str(recipe.cpu_threads))
+        if ranks > 1:
+            environment.setdefault(
+                "VLLM_CPU_OMP_THREADS_BIND", "|".join(cpu_slices(recipe.cpu_threads, ranks))
+            )
+    return environment
+
+
+def cpu_slices(threads: int, ranks: int) -> list[str]:
+    """CPUs of each rank, as vLLM's binding writes them: consecutive ones of those allowed here."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return [
+        ",".join(str(allowed[(rank * threads + i) % len(allowed)]) for i in range(threads))
+        for rank in range(ranks)
+    ]

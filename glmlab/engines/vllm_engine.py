@@ -1,0 +1,374 @@
+"""The real engine: vLLM's LLMEngine in this process, stepped by hand."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from threading import Lock
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+from glmlab.engines.base import ApplyReport, EngineState, KnobStatus, StartReport, WorkerState
+from glmlab.engines.vllm_args import engine_environment
+from glmlab.engines.vllm_build import build, environment, first_line, forget_engine
+from glmlab.errors import (
+    ApplyError,
+    EngineError,
+    EngineStartError,
+    KnobError,
+    MeasureError,
+)
+from glmlab.host_noise import frozen_heap
+from glmlab.knob_table import KNOBS, knob
+from glmlab.live.scheduler_limits import SchedulerLimits
+from glmlab.measure import StepOutput, measure
+from glmlab.measurement import Evidence, Measurement, WorkerMemory
+from glmlab.recipe import Recipe
+from glmlab.workload import Workload
+
+_ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine core in this process, where we can step it
+    "VLLM_NO_USAGE_STATS": "1",
+}
+
+
+class VllmEngine:
+    """A vLLM engine in this process (its tensor-parallel workers, if any, are vLLM's own).
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What to run.
+    ceilings : mapping, optional
+        See :func:`glmlab.engines.start`.
+    """
+
+    evidence: Evidence = "measured"
+    _one_at_a_time: ClassVar[Lock] = Lock()
+
+    def __init__(self, recipe: Recipe, *, ceilings: Mapping[str, int] | None = None) -> None:
+        if not self._one_at_a_time.acquire(blocking=False):
+            raise EngineStartError(
+                "an engine already runs in this process: close it first, or use home='child'"
+            )
+        self._engine: Any = None
+        self._holds_process = True
+        self._busy = Lock()
+        self._recipe = recipe
+        begin = time.perf_counter()
+        try:
+            with environment(engine_environment(recipe) | _ENVIRONMENT):
+                self._engine = build(recipe, ceilings or {})
+            self._limits = SchedulerLimits(self._core.scheduler)
+            notes = self._set_to_recipe()
+            self.frozen_objects = frozen_heap()
+        except BaseException:
+            self.close()
+            raise
+        self.started = StartReport(seconds=time.perf_counter() - begin, notes=notes)
+
+    def _set_to_recipe(self) -> list[str]:
+        """Bring the live knobs to the recipe's values and compare all else with what runs."""
+        live = {
+            name: value
+            for name, item in KNOBS.items()
+            if item.reach == "live" and (value := getattr(self._recipe, name)) is not None
+        }
+        asked = {k: v for k, v in live.items() if k in self._recipe.model_fields_set}
+        status = self.knobs()
+        changes = {k: v for k, v in asked.items() if status[k].value != v}
+        if changes:
+            try:
+                self.apply(**changes)
+            except KnobError as error:
+                raise EngineStartError(f"the recipe cannot be had here: {error}") from None
+        state = self.state()
+        notes = []
+        for name in KNOBS:
+            wanted, found = getattr(self._recipe, name), state.knobs.get(name)
+            if wanted in (None, "auto") or found is None or wanted == found:
+                continue
+            if name in self._recipe.model_fields_set:
+                raise EngineStartError(
+                    f"{name}: the recipe asks for {wanted!r}, but vLLM runs {found!r} with this"
+                    " model on this machine; set that, or leave the field out"
+                )
+            notes.append(f"{name}: vLLM chose {found!r} in place of the default {wanted!r}")
+        return notes
+
+    # ------------------------------------------------------------------ what it is
+    @property
+    def recipe(self) -> Recipe:
+        return self._recipe
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        own = os.getpid()
+        return tuple(worker.pid for worker in self.state().workers if worker.pid != own)
+
+    @property
+    def vllm(self) -> Any:
+        """vLLM's own ``LLMEngine``, for playing with it; what you change there is yours."""
+        return self._alive()
+
+    @property
+    def _core(self) -> Any:
+        return self._alive().engine_core.engine_core
+
+    def _alive(self) -> Any:
+        if self._engine is None:
+            raise EngineError("the engine is closed")
+        return self._engine
+
+    def _rpc(self, method: str, *args: Any) -> list[Any]:
+        return list(self._alive().collective_rpc(method, args=args))
+
+    # ------------------------------------------------------------------ knobs
+    def knobs(self) -> dict[str, KnobStatus]:
+        """Ask every worker and the scheduler; a knob is live only if all ranks agree."""
+        ranks = self._rpc("glmlab_probe")
+        found = self._limits.probe()
+        for name, first in ranks[0].items():
+            others = [rank[name] for rank in ranks[1:]]
+            if all(other == first for other in others):
+                found[name] = first
+            else:
+                found[name] = {"live": False, "why": "ranks disagree on whether it can change"}
+        return {name: KnobStatus(**fields) for name, fields in found.items()}
+
+    def state(self) -> EngineState:
+        import platform
+
+        import torch
+        import vllm
+
+        config = self._alive().vllm_config
+        ranks = self._rpc("glmlab_state")
+        first = ranks[0]
+        graphs = config.compilation_config.cudagraph_mode
+        values: dict[str, Any] = {
+            "block_size": first["block_size"],
+            "cpu_threads": first["cpu_threads"] if first["device"] == "cpu" else None,
+            "kv_cache_dtype": str(config.cache_config.cache_dtype),
+            "tensor_parallel": config.parallel_config.tensor_parallel_size,
+            "pipeline_parallel": config.parallel_config.pipeline_parallel_size,
+            "expert_parallel": bool(config.parallel_config.enable_expert_parallel),
+            "prefix_caching": bool(config.cache_config.enable_prefix_caching),
+            "attention_backend": first["backend"],
+            "enforce_eager": bool(config.model_config.enforce_eager),
+            "cudagraph_mode": graphs.name if graphs is not None else None,
+        }
+        kernel = getattr(config, "kernel_config", None)
+        for name in ("moe_backend", "linear_backend"):
+            values[name] = getattr(kernel, name, None)
+        values |= self._limits.values() | first["values"]
+        cache = config.cache_config
+        return EngineState(
+            knobs=values,
+            kv_tokens=int(cache.num_gpu_blocks or 0) * int(cache.block_size),
+            workers=[
+                WorkerState(rank=r["rank"], pid=r["pid"], values=r["values"], used=r["used"])
+                for r in ranks
+            ],
+            backend=first["backend"],
+            versions={
+                "vllm": vllm.__version__,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+                "device": first["device"],
+            },
+        )
+
+    def apply(self, **knobs: Any) -> ApplyReport:
+        begin = time.perf_counter()
+        with self._exclusively("apply"):
+            status = self.knobs()
+            _check(knobs, status)
+            former = {name: status[name].value for name in knobs}
+            changed = {k: (former[k], v) for k, v in knobs.items() if former[k] != v}
+            if self._alive().has_unfinished_requests():
+                raise ApplyError("apply: requests are running; wait for them or abort them")
+            try:
+                kv_kept = self._set_and_prove(knobs)
+            except BaseException as error:
+                self._set_and_prove(former)
+                if isinstance(error, Exception) and not isinstance(error, EngineError):
+                    raise ApplyError(f"apply: {first_line(error)}; former values restored") from error
+                raise
+            if not kv_kept:
+                self.reset_prefix_cache()
+        return ApplyReport(changed=changed, seconds=time.perf_counter() - begin, kv_kept=kv_kept)
+
+    def _set_and_prove(self, knobs: Mapping[str, Any]) -> bool:
+        """Set knobs everywhere, then compare what each worker and the scheduler really have."""
+        limits = self._limits.values()
+        for name in [name for name in knobs if name in limits]:
+            self._limits.set(name, knobs[name])
+        for name, value in self._limits.values().items():
+            if name in knobs and value != knobs[name]:
+                raise ApplyError(f"{name}: asked for {knobs[name]!r}, the scheduler has {value!r}")
+        theirs = {name: value for name, value in knobs.items() if name not in limits}
+        kv_kept = True
+        for rank in self._rpc("glmlab_apply", theirs) if theirs else ():
+            kv_kept &= rank["kv_kept"]
+            for name, value in theirs.items():
+                found = rank["state"]["values"].get(name)
+                if found != value:
+                    raise ApplyError(
+                        f"{name}: asked for {value!r}, rank {rank['state']['rank']} has {found!r};"
+                        " former values restored"
+                    )
+        return kv_kept
+
+    # ------------------------------------------------------------------ measuring
+    def measure(self, workload: Workload) -> Measurement:
+        with self._exclusively("measure"):
+            notes = self._check_workload(workload)
+            measurement = measure(self, workload)
+            self._check_used()
+        return measurement.model_copy(update={"notes": notes + measurement.notes})
+
+    def _check_workload(self, workload: Workload) -> list[str]:
+        longest = self._alive().vllm_config.model_config.max_model_len
+        needed = workload.longest + self.device_tokens
+        if needed > longest:
+            raise MeasureError(
+                f"workload: context {max(workload.contexts)} with its output needs {needed} tokens,"
+                f" the engine's max_model_len is {longest}"
+            )
+        pool = self.state().kv_tokens
+        if needed > pool:
+            raise MeasureError(
+                f"workload: one request needs {needed} tokens of KV, the pool holds {pool}"
+            )
+        most = max(workload.batch_sizes) * needed
+        if most > pool:
+            return [f"the largest batch needs {most} tokens of KV, the pool holds {pool}: some wait"]
+        return []
+
+    def _check_used(self) -> None:
+        """A knob that is set but did not reach the kernels would make the numbers a lie."""
+        for worker in self.state().workers:
+            for name, value in worker.used.items():
+                if worker.values.get(name) != value:
+                    raise MeasureError(
+                        f"{name}: set to {worker.values.get(name)!r} on rank {worker.rank}, but the"
+                        f" forward passes ran with {value!r}"
+                    )
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self._alive().vllm_config.model_config.get_vocab_size())
+
+    @property
+    def device_tokens(self) -> int:
+        from vllm.platforms import current_platform
+
+        from glmlab.live.device_clock import DEVICE_STEPS
+
+        return 0 if current_platform.is_cpu() else DEVICE_STEPS + 1
+
+    def submit(self, request_id: str, prompt: list[int], max_tokens: int) -> None:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        self._alive().add_request(
+            request_id,
+            {"prompt_token_ids": prompt},
+            SamplingParams(
+                temperature=0.0,
+                max_tokens=max_tokens,
+                ignore_eos=True,
+                detokenize=False,
+                output_kind=RequestOutputKind.DELTA,
+            ),
+        )
+
+    def step(self) -> list[StepOutput]:
+        return [
+            StepOutput(
+                request_id=output.request_id,
+                new_tokens=list(output.outputs[0].token_ids),
+                finished=output.finished,
+                cached_tokens=output.num_cached_tokens or 0,
+            )
+            for output in self._alive().step()
+        ]
+
+    def has_unfinished(self) -> bool:
+        return bool(self._alive().has_unfinished_requests())
+
+    def abort(self, request_ids: Iterable[str]) -> None:
+        self._alive().abort_request(list(request_ids))
+
+    def reset_prefix_cache(self) -> None:
+        if not self._alive().reset_prefix_cache():
+            raise MeasureError("the prefix cache could not be emptied: blocks are still in use")
+
+    def start_device_clock(self) -> None:
+        self._rpc("glmlab_device_start")
+
+    def stop_device_clock(self, step_ends_ns: list[int]) -> list[float]:
+        ranks = self._rpc("glmlab_device_stop", step_ends_ns)
+        return [max(step) for step in zip(*ranks, strict=True)]
+
+    def memory(self) -> list[WorkerMemory]:
+        return [WorkerMemory(**fields) for fields in self._rpc("glmlab_memory")]
+
+    # ------------------------------------------------------------------ life
+    @contextlib.contextmanager
+    def _exclusively(self, what: str) -> Iterator[None]:
+        if not self._busy.acquire(blocking=False):
+            raise EngineError(f"{what}: the engine is busy with another call; wait for it to return")
+        try:
+            yield
+        finally:
+            self._busy.release()
+
+    def close(self) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.engine_core.shutdown()
+            del engine
+            gc.unfreeze()
+            gc.collect()
+            forget_engine()
+        if self._holds_process:
+            self._holds_process = False
+            self._one_at_a_time.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        life = "closed" if self._engine is None else "running"
+        return f"VllmEngine({self._recipe.name}, home=kernel, {life})"
+
+
+def _check(knobs: Mapping[str, Any], status: Mapping[str, KnobStatus]) -> None:
+    """Refuse what this engine cannot take before anything is changed."""
+    for name, value in knobs.items():
+        if knob(name).reach == "rebuild":
+            raise KnobError(f"{name}: needs a new engine; it cannot be changed in a running one")
+        if name not in status or not status[name].live:
+            why = status[name].why if name in status else "it has no probe"
+            raise KnobError(f"{name}: cannot be changed in this engine, since {why}")
+        if not status[name].allows(value):
+            raise KnobError(f"{name} = {value!r}: this engine allows {status[name].allowed}")
+    after = {name: knobs.get(name, item.value) for name, item in status.items()}
+    tokens, sequences = after["max_num_batched_tokens"], after["max_num_seqs"]
+    if isinstance(tokens, int) and isinstance(sequences, int) and tokens < sequences:
+        raise KnobError(
+            f"max_num_batched_tokens = {tokens}: must not be below max_num_seqs = {sequences}"
+        )

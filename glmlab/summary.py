@@ -1,0 +1,237 @@
+"""Summary: what a study found, in the shape that the CLI prints and notebooks show."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from glmlab.knobs import Params
+from glmlab.measurement import METRICS, Evidence, find_metric
+from glmlab.stats import Verdict
+from glmlab.storage import StudyStore
+from glmlab.study_spec import StudySpec
+from glmlab.trial_record import TrialRecord
+from glmlab.units import format_duration
+from glmlab.workload import Workload
+
+
+class Cost(BaseModel):
+    """Where the seconds of all trials went, and what restarts would have cost.
+
+    Attributes
+    ----------
+    rebuild, apply, prefill, measure, overhead : float
+        Sums over all trials.
+    confirm : float
+        All visits of the confirmation.
+    live_trial : float or None
+        Median cost of a trial that needed no new engine.
+    live_overhead : float or None
+        Median of glmlab's own share of it.
+    restart_trial : float or None
+        What the same trial costs with a restart of the same engine: median start, prefill and
+        measurement, all taken from this study.
+    restart_estimate : float or None
+        The same trials with a restart each.
+    times_cheaper : float or None
+        ``restart_trial / live_trial``.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    rebuild: float
+    apply: float
+    prefill: float
+    measure: float
+    overhead: float
+    confirm: float
+    live_trial: float | None
+    live_overhead: float | None
+    restart_trial: float | None
+    restart_estimate: float | None
+    times_cheaper: float | None
+
+
+class Point(BaseModel):
+    """One trial as a summary shows it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    trial: int
+    params: Params
+    tpot_ms: float
+    values: dict[str, float]
+
+
+class Summary(BaseModel):
+    """What a study found.
+
+    Attributes
+    ----------
+    verdict : Verdict or None
+        ``None`` until the confirmation has run.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    study: str
+    storage: str
+    evidence: Evidence
+    trials: dict[str, int]
+    baseline: Point | None
+    best: Point | None
+    verdict: Verdict | None
+    cost_s: Cost
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values, floats rounded to what they mean."""
+        rounded: dict[str, Any] = _rounded(self.model_dump(mode="json"))
+        return rounded
+
+    @property
+    def headline(self) -> str:
+        """The result in one sentence."""
+        if self.verdict is None:
+            return "not confirmed yet: run the study again to finish it"
+        if self.verdict.outcome == "win" and self.best is not None:
+            knobs = ", ".join(
+                f"{name} = {_word(value)}"
+                for name, value in self.best.params.items()
+                if self.baseline is None or self.baseline.params.get(name) != value
+            )
+            return f"{knobs}: {self.verdict.reason}"
+        return self.verdict.reason
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        rows = [("result", self.headline)]
+        for name, point in (("baseline", self.baseline), ("best", self.best)):
+            if point is not None:
+                knobs = ", ".join(f"{k}={_word(v)}" for k, v in point.params.items())
+                rows.append((name, f"{point.tpot_ms:.3g} ms per token  ({knobs})"))
+        cost = self.cost_s
+        if cost.times_cheaper is not None and cost.live_trial is not None:
+            restart = format_duration(cost.restart_trial or 0.0)
+            rows.append(
+                (
+                    "a trial",
+                    f"{format_duration(cost.live_trial)} live, {restart} with a restart"
+                    f" ({cost.times_cheaper:.0f} times cheaper)",
+                )
+            )
+        rows.append(("evidence", self.evidence))
+        body = "".join(
+            f"<tr><th style='text-align:left'>{escape(k)}</th>"
+            f"<td style='text-align:left'>{escape(v)}</td></tr>"
+            for k, v in rows
+        )
+        return f"<table><caption>study {escape(self.study)}</caption>{body}</table>"
+
+
+def summarize(store: StudyStore) -> Summary:
+    """Read a stored study and sum it up; needs no engine."""
+    spec = StudySpec.parse({**store.spec, "recipe": store.recipe}, where=f"study {store.name}")
+    records = store.records()
+    counts = {"complete": 0, "failed": 0, "blocked": 0}
+    for record in records:
+        if record.status in counts:
+            counts[record.status] += 1
+    baseline = next((r for r in records if r.status == "complete"), None)
+    best = best_record(records, spec)
+    stored = store.verdict
+    verdict = None
+    if stored is not None and best is not None and stored["best"] == best.number:
+        verdict = Verdict.model_validate(stored["verdict"])
+    workload = spec.effective_workload
+    return Summary(
+        study=store.name,
+        storage=store.url,
+        evidence=baseline.evidence if baseline else "measured",
+        trials=counts,
+        baseline=_point(baseline, spec, workload),
+        best=_point(best, spec, workload),
+        verdict=verdict,
+        cost_s=cost(store, records, best),
+    )
+
+
+def best_record(records: Sequence[TrialRecord], spec: StudySpec) -> TrialRecord | None:
+    """The feasible trial with the best first objective; the earlier one where two are equal."""
+    maximize = METRICS[spec.objective[0]].maximize
+    best: TrialRecord | None = None
+    for record in records:
+        if not record.is_feasible or not record.values:
+            continue
+        if best is None or not best.values:
+            best = record
+        elif (record.values[0] > best.values[0]) if maximize else (record.values[0] < best.values[0]):
+            best = record
+    return best
+
+
+def show_values(record: TrialRecord | None, spec: StudySpec) -> str:
+    """A trial's values with their units, for a progress bar."""
+    if record is None or not record.values:
+        return "none yet"
+    return ", ".join(
+        f"{name.removesuffix('_ms')} {value:.3g} {find_metric(name).unit}"
+        for name, value in zip(spec.objective, record.values, strict=True)
+    )
+
+
+def cost(store: StudyStore, records: Sequence[TrialRecord], best: TrialRecord | None) -> Cost:
+    """Sum up what trials cost and compare a live one with a restart."""
+    complete = [r for r in records if r.status == "complete"]
+    live = [r.cost for r in complete if r.cost.is_live and r.number != 0]
+    starts = [r.cost.rebuild_s for r in complete if not r.cost.is_live]
+    prefills = [r.cost.prefill_s for r in complete if r.cost.prefill_s > 0]
+    visits = store.visits(best.number) if best else []
+    restart = live_trial = None
+    if complete and starts:
+        restart = (
+            statistics.median(starts)
+            + (statistics.median(prefills) if prefills else 0.0)
+            + statistics.median(r.cost.measure_s for r in complete)
+        )
+    if live:
+        live_trial = statistics.median(c.total_s for c in live)
+    return Cost(
+        rebuild=sum(r.cost.rebuild_s for r in records),
+        apply=sum(r.cost.apply_s for r in records),
+        prefill=sum(r.cost.prefill_s for r in records),
+        measure=sum(r.cost.measure_s for r in records),
+        overhead=sum(r.cost.overhead_s for r in records),
+        confirm=sum(v.cost.total_s for v in visits),
+        live_trial=live_trial,
+        live_overhead=statistics.median(c.overhead_s for c in live) if live else None,
+        restart_trial=restart,
+        restart_estimate=restart * len(complete) if restart is not None else None,
+        times_cheaper=restart / live_trial if restart and live_trial else None,
+    )
+
+
+def _point(record: TrialRecord | None, spec: StudySpec, workload: Workload) -> Point | None:
+    if record is None or record.measurement is None or not record.values:
+        return None
+    return Point(
+        trial=record.number,
+        params=record.params,
+        tpot_ms=record.measurement.value("tpot_ms", workload) or 0.0,
+        values=dict(zip(spec.objective, record.values, strict=True)),
+    )
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return value
+
+
+def _word(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,188 @@
+"""Run one point: judge it, bring the engine there, measure, store."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from glmlab.engine_keeper import EngineKeeper, Ready, plan_key
+from glmlab.errors import EngineDiedError, EngineError, EngineStartError, InputError
+from glmlab.feasibility import blocked
+from glmlab.knobs import KnobSpace, Params
+from glmlab.measurement import Measurement
+from glmlab.recipe import Recipe
+from glmlab.storage import StudyStore
+from glmlab.study_spec import StudySpec
+from glmlab.trial_record import Status, TrialCost, TrialRecord
+from glmlab.workload import Workload
+
+
+class TrialRunner:
+    """Runs the points of one study.
+
+    Parameters
+    ----------
+    spec : StudySpec
+        The study.
+    workload : Workload
+        What is measured.
+    keeper : EngineKeeper
+        Holds the engine.
+    baseline : dict
+        Resolved values of all knobs of the space.
+    space : KnobSpace
+        With the baseline in it.
+    """
+
+    def __init__(
+        self,
+        spec: StudySpec,
+        workload: Workload,
+        keeper: EngineKeeper,
+        baseline: Params,
+        space: KnobSpace,
+    ) -> None:
+        self._spec, self._workload, self._keeper = spec, workload, keeper
+        self._baseline, self._space = baseline, space
+        self._dead_plans: dict[str, str] = {}
+        self.baseline_measurement: Measurement | None = None
+
+    def recipe(self, params: Params) -> Recipe:
+        """The recipe of a point: the base with the point's values, inactive knobs at the baseline's."""
+        return self._spec.base_recipe.replace(**{**self._baseline, **params})
+
+    def enter(self, params: Params) -> Ready:
+        """Bring an engine into the state of a point."""
+        values = {**self._baseline, **params}
+        live = {name: values[name] for name in self._space.live}
+        return self._keeper.ready(self.recipe(params), live)
+
+    def run(self, store: StudyStore, params: Params, begin: float) -> TrialRecord:
+        """Run a point as a trial of the store.
+
+        Parameters
+        ----------
+        store : StudyStore
+            Has the trial as running before anything is paid for.
+        params : dict
+            Active knobs.
+        begin : float
+            ``time.perf_counter()`` when the trial began to cost, proposing included.
+
+        Returns
+        -------
+        TrialRecord
+            As it was stored. A failure is a record too; only bugs and interrupts raise.
+        """
+        trial = store.begin(params, self._space)
+        try:
+            record = self._record(params, begin)
+        except BaseException:
+            interrupted = TrialRecord(
+                status="interrupted",
+                reason="stopped by the user or by an error of glmlab",
+                params=params,
+            )
+            store.finish(trial, interrupted)
+            raise
+        # What follows is the trial's own cost too, but it can only be stored before it happens;
+        # the seconds of the last write are carried over from the trial before.
+        storing = time.perf_counter()
+        record = self._with_overhead(record, storing - begin + self._storing_s)
+        record = store.finish(trial, record)
+        self._storing_s = time.perf_counter() - storing
+        return record
+
+    _storing_s = 0.0
+
+    def _with_overhead(self, record: TrialRecord, wall_s: float) -> TrialRecord:
+        cost = record.cost
+        paid = cost.rebuild_s + cost.apply_s + cost.prefill_s + cost.measure_s
+        return record.model_copy(
+            update={"cost": cost.model_copy(update={"overhead_s": max(wall_s - paid, 0.0)})}
+        )
+
+    def _record(self, params: Params, begin: float) -> TrialRecord:
+        try:
+            recipe = self.recipe(params)
+            plan = plan_key(recipe)
+            reason = blocked(recipe, self._workload) or self._dead_plans.get(plan)
+        except InputError as error:
+            recipe, plan, reason = None, "", str(error)
+        if recipe is None or reason:
+            return TrialRecord(status="blocked", reason=reason or "", params=params)
+        common: dict[str, Any] = {"params": params, "recipe_fingerprint": recipe.fingerprint}
+        cost: dict[str, float] = {}
+        engine_begin = time.perf_counter()
+        is_live = self._keeper.is_live(recipe)
+        try:
+            ready = self.enter(params)
+            cost = {"rebuild_s": ready.rebuild_s, "apply_s": ready.apply_s}
+            measurement = ready.engine.measure(self._workload)
+        except (EngineError, InputError) as error:
+            if isinstance(error, EngineStartError):
+                self._dead_plans[plan] = f"the engine of this plan did not start: {error}"
+            self._keeper.close_if_broken()
+            lost = time.perf_counter() - engine_begin - sum(cost.values())
+            where = "measure_s" if cost else "apply_s" if is_live else "rebuild_s"
+            cost[where] = cost.get(where, 0.0) + lost
+            status: Status = "blocked" if isinstance(error, InputError) else "failed"
+            return TrialRecord(
+                status=status,
+                reason=str(error),
+                log_tail=getattr(error, "log_tail", "") if _died(error) else "",
+                cost=TrialCost(**cost),
+                **common,
+            )
+        return self._complete(ready, measurement, cost, common)
+
+    def _complete(
+        self, ready: Ready, measurement: Measurement, cost: dict[str, float], common: dict[str, Any]
+    ) -> TrialRecord:
+        values = [measurement.value(name, self._workload) for name in self._spec.objective]
+        missing = [n for n, v in zip(self._spec.objective, values, strict=True) if v is None]
+        if missing:
+            return TrialRecord(
+                status="failed",
+                reason=f"{missing[0]}: this engine does not measure it",
+                cost=TrialCost(**cost),
+                measurement=measurement,
+                **common,
+            )
+        kv_tokens = ready.engine.state().kv_tokens
+        found, violations = {}, {}
+        for bound in self._spec.bounds:
+            value = (
+                float(kv_tokens)
+                if bound.name == "kv_tokens"
+                else measurement.value(bound.name, self._workload)
+            )
+            if value is not None:
+                found[bound.name] = value
+                violations[bound.name] = bound.violation(value)
+        if self.baseline_measurement is None:
+            self.baseline_measurement = measurement
+        return TrialRecord(
+            status="complete",
+            evidence=measurement.evidence,
+            values=tuple(value for value in values if value is not None),
+            constraint_values=found,
+            violations=violations,
+            measurement=measurement,
+            same_tokens=measurement.same_tokens(self.baseline_measurement),
+            cost=TrialCost(**cost, **measurement_cost(measurement)),
+            kv_tokens=kv_tokens,
+            notes=ready.notes + measurement.notes,
+            **common,
+        )
+
+
+def measurement_cost(measurement: Measurement) -> dict[str, float]:
+    """Seconds that an engine spent in a measurement, prompts that it had to compute apart."""
+    passes_s = sum(p.warmup_ms + p.elapsed_ms for p in measurement.points) / 1e3
+    prefill_s = measurement.prefill_ms / 1e3
+    return {"prefill_s": prefill_s, "measure_s": passes_s - prefill_s}
+
+
+def _died(error: Exception) -> bool:
+    return isinstance(error, EngineStartError | EngineDiedError)
