@@ -9,13 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from glmlab.doctor import doctor
+    from glmlab.diagnosis import doctor
     from glmlab.engines import Engine, start
     from glmlab.errors import GlmlabError
     from glmlab.knobs import KnobSpace
     from glmlab.measurement import Measurement
     from glmlab.recipe import Recipe
-    from glmlab.recipe_book import recipe
+    from glmlab.recipe_book import find_recipe
     from glmlab.study import Study
     from glmlab.workload import Workload
 
@@ -29,8 +29,8 @@ _HOME = {
     "Recipe": "glmlab.recipe",
     "Study": "glmlab.study",
     "Workload": "glmlab.workload",
-    "doctor": "glmlab.doctor",
-    "recipe": "glmlab.recipe_book",
+    "doctor": "glmlab.diagnosis",
+    "find_recipe": "glmlab.recipe_book",
     "start": "glmlab.engines",
 }
 
@@ -43,7 +43,7 @@ __all__ = [
     "Study",
     "Workload",
     "doctor",
-    "recipe",
+    "find_recipe",
     "start",
 ]
 

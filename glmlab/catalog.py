@@ -208,7 +208,7 @@ def find_model(name_or_path: str | os.PathLike[str]) -> Model:
     """
     name = os.fspath(name_or_path)
     folder = _tiny_models().get(name) or Path(name).expanduser()
-    if folder.exists():
+    if name and folder.exists():  # an empty name would be the current folder
         return Model(name=name, path=folder.resolve(), config=_read_config(folder))
     if _HUB_NAME.fullmatch(name) and not name.startswith(f"{_TINY}/"):
         return Model(name=name)

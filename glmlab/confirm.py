@@ -22,10 +22,10 @@ Side = Literal["baseline", "best"]
 
 def confirm(
     store: StudyStore,
-    spec: StudySpec,
     runner: TrialRunner,
     records: Sequence[TrialRecord],
     best: TrialRecord,
+    *,
     show: Progress,
     stop: Callable[[], bool],
 ) -> None:
@@ -33,6 +33,7 @@ def confirm(
 
     Search results do not count: the best of many was picked for being fast that once.
     """
+    spec = runner.spec
     baseline = next(record for record in records if record.status == "complete")
     if best.number == baseline.number:
         store.verdict = {"best": best.number, "verdict": _no_rival(spec).model_dump()}
@@ -68,25 +69,17 @@ def _side(index: int) -> Side:
     return first if index % 2 == 0 else second
 
 
-def _visit(
-    spec: StudySpec, runner: TrialRunner, side: Side, number: int, params: Params
-) -> Visit:
+def _visit(spec: StudySpec, runner: TrialRunner, side: Side, number: int, params: Params) -> Visit:
     ready = runner.enter(params)
     measurement = ready.engine.measure(spec.effective_workload)
-    cost = TrialCost(
-        rebuild_s=ready.rebuild_s, apply_s=ready.apply_s, **measurement_cost(measurement)
-    )
+    cost = TrialCost(rebuild_s=ready.rebuild_s, apply_s=ready.apply_s, **measurement_cost(measurement))
     return Visit(side=side, round=number, measurement=measurement, cost=cost)
 
 
 def _judge(spec: StudySpec, visits: Sequence[Visit], best: Params, baseline: Params) -> Verdict:
     """Decide on the objective; on device time where only kernels differ and there is a device."""
     metric = spec.objective[0]
-    changed = {
-        name
-        for name in {*best, *baseline}
-        if not same_value(best.get(name), baseline.get(name))
-    }
+    changed = {name for name in {*best, *baseline} if not same_value(best.get(name), baseline.get(name))}
     if metric == "tpot_ms" and all(KNOBS[name].kernel for name in changed):
         samples = [v.measurement.value("device_ms", spec.effective_workload) for v in visits]
         if all(sample is not None for sample in samples):
@@ -96,9 +89,7 @@ def _judge(spec: StudySpec, visits: Sequence[Visit], best: Params, baseline: Par
         value = visit.measurement.value(metric, spec.effective_workload)
         if value is not None:
             values[visit.side].append(value)
-    return judge(
-        values["baseline"], values["best"], metric=metric, maximize=METRICS[metric].maximize
-    )
+    return judge(values["baseline"], values["best"], metric=metric, maximize=METRICS[metric].maximize)
 
 
 def _no_rival(spec: StudySpec) -> Verdict:

@@ -25,8 +25,8 @@ TORCH_SIBLINGS = ("torchvision", "torchaudio", "torchcodec")
 _LEAST_SHARED_MEMORY_BYTES = 1e9
 # Two imports of vLLM and torch (the engine and a worker) and a tiny model with its KV pool.
 _LEAST_FREE_MEMORY_BYTES = 4e9
-# Above this, one CPU in four is somebody else's, and a decode step of a small model waits for it.
-_BUSY_LOAD_PER_CPU = 0.25
+# Above this, half the CPUs are somebody else's, and a decode step of a small model waits for them.
+_BUSY_LOAD_PER_CPU = 0.5
 # A driver and a desktop hold a few hundred MB; more than this takes KV cache away.
 _GPU_IN_USE_BYTES = 2e9
 

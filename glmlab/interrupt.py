@@ -38,7 +38,7 @@ class StopOnInterrupt:
         if self._former is not None:
             signal.signal(signal.SIGINT, self._former)
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
         if self.wanted:
             raise KeyboardInterrupt
         self.wanted = True

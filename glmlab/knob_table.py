@@ -86,9 +86,7 @@ _KNOBS = (
     Knob(name="block_size", reach="rebuild", kind="int", help="tokens of one KV block"),
     Knob(name="cpu_threads", reach="rebuild", kind="int", help="OpenMP threads of a CPU worker"),
     Knob(name="kv_cache_dtype", reach="rebuild", kind="choice", help="number format of the KV cache"),
-    Knob(
-        name="tensor_parallel", reach="rebuild", kind="int", help="ranks that share each layer"
-    ),
+    Knob(name="tensor_parallel", reach="rebuild", kind="int", help="ranks that share each layer"),
     Knob(name="pipeline_parallel", reach="rebuild", kind="int", help="stages of layers"),
     Knob(
         name="expert_parallel", reach="rebuild", kind="bool", help="whole experts per rank instead of slices"

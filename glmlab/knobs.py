@@ -140,9 +140,7 @@ class KnobSpace:
             raise KnobError(f"space: expected knobs and their values, found {type(spec).__name__}")
         dimensions = [_dimension(name, body) for name, body in spec.items()]
         for dimension in dimensions:
-            for value in (
-                (dimension.low, dimension.high) if dimension.is_range else dimension.values
-            ):
+            for value in (dimension.low, dimension.high) if dimension.is_range else dimension.values:
                 _check_value(dimension.name, value, recipe)
         return cls(*dimensions)
 
@@ -151,14 +149,12 @@ class KnobSpace:
         placed: list[str] = []
         waiting = list(self._dimensions)
         while waiting:
-            ready = [
-                name for name in waiting if set(self._dimensions[name].when) <= set(placed)
-            ]
+            ready = [name for name in waiting if set(self._dimensions[name].when) <= set(placed)]
             if not ready:
                 name = waiting[0]
                 unknown = set(self._dimensions[name].when) - set(self._dimensions)
                 reason = (
-                    f"depends on {sorted(unknown)[0]}, which is not in the space"
+                    f"depends on {min(unknown)}, which is not in the space"
                     if unknown
                     else "depends on itself through its conditions"
                 )
@@ -212,11 +208,7 @@ class KnobSpace:
 
     def highest(self) -> dict[str, int]:
         """For limits that can only be lowered live: the value that an engine must start with."""
-        return {
-            d.name: d.highest
-            for d in self
-            if d.knob.lowers_only and isinstance(d.highest, int)
-        }
+        return {d.name: d.highest for d in self if d.knob.lowers_only and isinstance(d.highest, int)}
 
     @property
     def upper_count(self) -> int:
@@ -244,9 +236,7 @@ class KnobSpace:
                 f" {dimension.low}..{dimension.high} (step {dimension.step}); widen the range,"
                 " since the baseline must be a point of the space"
             )
-        grown = Dimension(
-            knob=dimension.knob, values=(*dimension.values, value), when=dimension.when
-        )
+        grown = Dimension(knob=dimension.knob, values=(*dimension.values, value), when=dimension.when)
         return KnobSpace(*(grown if d.name == name else d for d in self))
 
     def as_spec(self) -> dict[str, Any]:
@@ -272,9 +262,7 @@ def _dimension(name: Any, body: Any) -> Dimension:
     if isinstance(body, Mapping):
         unknown = sorted(set(map(str, body)) - _RANGE_KEYS)
         if unknown:
-            raise KnobError(
-                f"space.{name}.{unknown[0]}: unknown key{did_you_mean(unknown[0], _RANGE_KEYS)}"
-            )
+            raise KnobError(f"space.{name}.{unknown[0]}: unknown key{did_you_mean(unknown[0], _RANGE_KEYS)}")
         when = _conditions(name, body.get("when", {}))
         if "values" in body:
             if set(body) & {"low", "high", "step", "log"}:
@@ -286,9 +274,7 @@ def _dimension(name: Any, body: Any) -> Dimension:
 
 def _values(known: Knob, body: Any) -> tuple[Value, ...]:
     if isinstance(body, str) or not hasattr(body, "__iter__"):
-        raise KnobError(
-            f"space.{known.name} = {body!r}: expected a list of values or {{low, high}}"
-        )
+        raise KnobError(f"space.{known.name} = {body!r}: expected a list of values or {{low, high}}")
     values = tuple(body)
     if not values:
         raise KnobError(f"space.{known.name}: the list of values is empty")

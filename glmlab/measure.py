@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -80,9 +81,7 @@ class _Pass:
     device_ms: list[float] | None
 
 
-def measure(
-    engine: Stepper, workload: Workload, *, evidence: Evidence = "measured"
-) -> Measurement:
+def measure(engine: Stepper, workload: Workload, *, evidence: Evidence = "measured") -> Measurement:
     """Run every point of a workload and keep every sample.
 
     Each point is run twice: a warm-up pass, which computes prompts that the prefix cache does not
@@ -127,13 +126,12 @@ def measure(
     )
 
 
-_serial = 0
+_serial = itertools.count()  # vLLM wants request ids that were never used before
 
 
 def _run(engine: Stepper, prompts: list[list[int]], max_tokens: int, *, device: bool) -> _Pass:
     """Send one batch, step until it is done, time every step."""
-    global _serial
-    _serial += 1
+    serial = next(_serial)
     extra = engine.device_tokens if device else 0
     requests: dict[str, _Request] = {}
     wall_ms, step_tokens = [], []
@@ -141,7 +139,7 @@ def _run(engine: Stepper, prompts: list[list[int]], max_tokens: int, *, device: 
     begin = time.perf_counter()
     try:
         for index, prompt in enumerate(prompts):
-            request_id = f"glmlab-{_serial}-{index}"
+            request_id = f"glmlab-{serial}-{index}"
             requests[request_id] = _Request(begin)
             engine.submit(request_id, prompt, max_tokens + extra)
         idle = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import Any, Protocol, TextIO
 
 from glmlab.trial_record import TrialRecord
@@ -52,9 +51,8 @@ class Terminal:
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bar
-        from rich.progress import TimeElapsedColumn
 
         self._bar = Bar(
             SpinnerColumn(),
@@ -116,8 +114,10 @@ def automatic() -> Progress:
 def trial_line(record: TrialRecord) -> str:
     """A trial in one line: number, what was set, what came out, what it cost."""
     knobs = ", ".join(f"{name}={_plain(value)}" for name, value in record.params.items())
-    came = record.reason if record.status != "complete" else ", ".join(
-        f"{value:.4g}" for value in record.values or ()
+    came = (
+        record.reason
+        if record.status != "complete"
+        else ", ".join(f"{value:.4g}" for value in record.values or ())
     )
     how = "live" if record.cost.is_live else "rebuilt"
     cost = f"{format_duration(record.cost.total_s)} {how}" if record.status != "blocked" else "free"
@@ -138,21 +138,10 @@ def _goal(total: int | None, seconds: float | None) -> str:
 
 
 def _left(left_s: float | None) -> str:
-    return f", about {format_duration(left_s)} left" if left_s is not None else ""
+    return f", about {format_duration(left_s)} left" if left_s else ""
 
 
 def _in_notebook() -> bool:
     shell = sys.modules.get("IPython")
     instance = shell.get_ipython() if shell is not None else None
     return instance is not None and "IPKernelApp" in instance.config
-
-
-class Clock:
-    """Seconds since it was made."""
-
-    def __init__(self) -> None:
-        self._begin = time.perf_counter()
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self._begin

@@ -24,7 +24,7 @@ def of_run() -> dict[str, Any]:
         "glmlab": glmlab.__version__,
         "versions": versions,
         "cpu": host.cpu_model,
-        "cpus": len(host.allowed_cpus) if not isinstance(host.allowed_cpus, int) else host.allowed_cpus,
+        "cpus": len(host.allowed_cpus),
         "memory_bytes": host.memory_bytes,
         "os": host.os,
         "python": host.python,

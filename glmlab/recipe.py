@@ -83,9 +83,9 @@ class Recipe(BaseModel):
     moe_backend: str | None = None
     linear_backend: str | None = None
     enforce_eager: Flag = False
-    cudagraph_mode: (
-        Literal["NONE", "PIECEWISE", "FULL", "FULL_DECODE_ONLY", "FULL_AND_PIECEWISE"] | None
-    ) = None
+    cudagraph_mode: Literal["NONE", "PIECEWISE", "FULL", "FULL_DECODE_ONLY", "FULL_AND_PIECEWISE"] | None = (
+        None
+    )
     cudagraph_capture_sizes: tuple[Count, ...] | None = None
     cpu_threads: Count | None = Field(None, description="OpenMP threads of each CPU worker")
     cpu_split_kv: Flag | None = None
@@ -110,7 +110,8 @@ class Recipe(BaseModel):
         if self.max_num_batched_tokens is not None and self.max_num_batched_tokens < self.max_num_seqs:
             raise ValueError(
                 f"max_num_batched_tokens = {self.max_num_batched_tokens} is below max_num_seqs ="
-                f" {self.max_num_seqs}: a decode step needs one token per sequence; raise the first or lower the second"
+                f" {self.max_num_seqs}: a decode step needs one token per sequence; raise the first or"
+                " lower the second"
             )
         if self.kv_cache_bytes is not None and self.gpu_memory_utilization is not None:
             raise ValueError(

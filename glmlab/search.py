@@ -9,6 +9,7 @@ was interrupted continues as if it had not been.
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -18,8 +19,9 @@ from optuna.distributions import (
     CategoricalDistribution,
     IntDistribution,
 )
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, NSGAIISampler, PartialFixedSampler, TPESampler
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import TrialState, create_trial
 
 from glmlab.knobs import Dimension, KnobSpace, Params, params_key, same_value
 
@@ -109,7 +111,7 @@ class Search:
                 params=dict(past.params),
                 distributions={name: self._distributions[name] for name in past.params},
                 values=list(past.values) if past.values else None,
-                user_attrs={"violations": [past.violations[k] for k in sorted(past.violations)]},
+                constraints=dict(past.violations) if past.values else None,
             )
         )
 
@@ -180,17 +182,14 @@ class Search:
         """Ask Optuna's sampler once, with the plan held fixed where one is given."""
         sampler: BaseSampler
         if len(self._maximize) > 1:
-            sampler = NSGAIISampler(seed=seed, constraints_func=_violations, population_size=10)
+            sampler = NSGAIISampler(seed=seed, population_size=10)
         else:
-            sampler = TPESampler(
-                seed=seed,
-                n_startup_trials=max(4, min(10, len(self._space) * 3)),
-                group=True,
-                multivariate=True,
-                constraints_func=_violations,
-                warn_independent_sampling=False,
-            )
-        self._mirror.sampler = PartialFixedSampler(fixed, sampler) if fixed else sampler
+            startup = max(4, min(10, len(self._space) * 3))
+            sampler = TPESampler(seed=seed, n_startup_trials=startup)
+        with warnings.catch_warnings():
+            # Experimental since Optuna 3, and just what is needed here.
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            self._mirror.sampler = PartialFixedSampler(fixed, sampler) if fixed else sampler
         trial = self._mirror.ask()
         params: Params = {}
         for dimension in self._in_condition_order():
@@ -237,11 +236,6 @@ def _suggest(trial: optuna.Trial, dimension: Dimension) -> bool | int | float | 
         )
     chosen = trial.suggest_categorical(dimension.name, dimension.values)
     return next(value for value in dimension.values if same_value(value, chosen))
-
-
-def _violations(trial: FrozenTrial) -> Sequence[float]:
-    violations: list[float] = trial.user_attrs.get("violations", [])
-    return violations or [0.0]
 
 
 def _shuffled(seed: int, key: str) -> str:

@@ -7,12 +7,14 @@ import hashlib
 import json
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from filelock import FileLock, Timeout
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import RandomSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -21,13 +23,14 @@ from sqlalchemy.engine.url import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from glmlab.errors import InputError, StorageError
+from glmlab.knobs import KnobSpace, Params
 from glmlab.measurement import SCHEMA
 from glmlab.names import did_you_mean
 from glmlab.search import distributions
 from glmlab.study_spec import StudySpec
 from glmlab.trial_record import TrialRecord, Visit
-from glmlab.knobs import KnobSpace, Params
 
+Direction = Literal["minimize", "maximize"]
 DEFAULT_URL = "sqlite:///glmlab.db"
 _RECORD = "glmlab"  # trial attribute
 _STATES = {
@@ -94,7 +97,7 @@ class StudyStore:
         raise StorageError(f"study {name!r}: not in {url}{hint}")
 
     @classmethod
-    def create(cls, spec: StudySpec, url: str, *, directions: list[str]) -> StudyStore:
+    def create(cls, spec: StudySpec, url: str, *, directions: list[Direction]) -> StudyStore:
         """Make a new study; the caller holds its lock."""
         check_writable(url)
         with _in_one_line(url):
@@ -104,7 +107,10 @@ class StudyStore:
                 directions=directions,
                 sampler=RandomSampler(0),
             )
-            study.set_metric_names(list(spec.objective))
+            with warnings.catch_warnings():
+                # Experimental since Optuna 3; dashboards show the names.
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                study.set_metric_names(list(spec.objective))
         store = cls(study, url)
         store._set("spec", spec.model_dump(mode="json"))
         store._set("identity", spec.identity())
@@ -129,9 +135,7 @@ class StudyStore:
             trial.set_user_attr("reason", record.reason)
         for name, violation in record.violations.items():
             trial.set_constraint(name, violation)
-        self._study.tell(
-            trial, list(record.values) if record.values else None, state=_STATES[record.status]
-        )
+        self._study.tell(trial, list(record.values) if record.values else None, state=_STATES[record.status])
         return record
 
     def end_interrupted(self) -> int:
@@ -217,7 +221,7 @@ class StudyStore:
 
     def visits(self, best: int) -> list[Visit]:
         """Confirmation visits that were made for a best trial, in order."""
-        found = []
+        found: list[Visit] = []
         while (body := self._attribute(f"visit:{best}:{len(found)}")) is not None:
             found.append(Visit.model_validate(body))
         return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,12 +15,12 @@ from glmlab.engine_keeper import EngineKeeper, StartEngine
 from glmlab.engines import Engine
 from glmlab.errors import KnobError, StudyError
 from glmlab.interrupt import StopOnInterrupt
-from glmlab.knobs import KnobSpace, Params
+from glmlab.knobs import KnobSpace, Params, params_key
 from glmlab.measurement import METRICS, Measurement
 from glmlab.progress import Progress, Silent
 from glmlab.recipe import Recipe
 from glmlab.search import Past, Search
-from glmlab.storage import DEFAULT_URL, StudyStore, check_writable, study_lock
+from glmlab.storage import DEFAULT_URL, Direction, StudyStore, check_writable, study_lock
 from glmlab.study_spec import Budget, StudySpec
 from glmlab.summary import Summary, best_record, show_values, summarize
 from glmlab.trial import TrialRunner
@@ -151,7 +153,7 @@ class Study:
 
     def begin_store(self) -> StudyStore:
         """Create the stored study: the moment from which something is written."""
-        directions = [
+        directions: list[Direction] = [
             "maximize" if METRICS[name].maximize else "minimize" for name in self.spec.objective
         ]
         self._store = StudyStore.create(self.spec, self.storage, directions=directions)
@@ -188,7 +190,7 @@ class _Run:
     def go(self) -> None:
         store = self._study._store
         if store is None or store.baseline is None:
-            baseline, space = self._first_engine(store)
+            baseline, space = self._first_engine()
             store = store or self._study.begin_store()
             store.baseline = baseline
         else:
@@ -196,13 +198,15 @@ class _Run:
         store.add_provenance(provenance.of_run())
         if ended := store.end_interrupted():
             self._show.message(f"{ended} interrupted trial(s) of a former run will be tried again")
+        for note in self._spec.notes:
+            self._show.message(f"note: {note}")
         runner = TrialRunner(self._spec, self._workload, self._keeper, baseline, space)
         records = self._search(store, runner, baseline, space)
         best = best_record(records, self._spec)
         if best is not None and not self._stop():
-            confirm(store, self._spec, runner, records, best, self._show, self._stop)
+            confirm(store, runner, records, best, show=self._show, stop=self._stop)
 
-    def _first_engine(self, store: StudyStore | None) -> tuple[Params, KnobSpace]:
+    def _first_engine(self) -> tuple[Params, KnobSpace]:
         """Start the baseline's engine and let it judge the space; nothing is stored yet."""
         base = self._spec.base_recipe
         for name in self._spec.knob_space.highest():
@@ -268,14 +272,25 @@ class _Run:
         return budget.seconds is not None and _spent_s(records) >= budget.seconds
 
     def _left_s(self, records: list[TrialRecord], total: int | None) -> float | None:
-        """Seconds left: by the mean cost of the trials so far, and by the time budget."""
-        mean = _spent_s(records) / len(records)
+        """Seconds left: live trials and rebuilds each at their mean so far, and the time budget."""
         bounds = []
         if total is not None:
-            bounds.append(mean * max(total - len(records), 0))
+            left = max(total - len(records), 0)
+            live = [r.cost.total_s for r in records if r.cost.is_live]
+            rebuilt = [r.cost.total_s for r in records if not r.cost.is_live]
+            per_live = statistics.fmean(live) if live else statistics.fmean(rebuilt)
+            per_rebuild = statistics.fmean(rebuilt) if rebuilt else per_live
+            rebuilds = min(self._plans_left(records), left)
+            bounds.append((left - rebuilds) * per_live + rebuilds * per_rebuild)
         if self._budget.seconds is not None:
             bounds.append(max(self._budget.seconds - _spent_s(records), 0.0))
         return min(bounds, default=None)
+
+    def _plans_left(self, records: list[TrialRecord]) -> int:
+        """Plans of the space that have not been started yet."""
+        space = self._spec.knob_space
+        plans = math.prod(space[name].count for name in space.rebuild)
+        return max(plans - len({params_key(space.plan(r.params)) for r in records}), 0)
 
 
 def resolve_baseline(space: KnobSpace, base: Recipe, engine: Engine) -> Params:
@@ -324,5 +339,3 @@ def _baseline_measurement(records: list[TrialRecord]) -> Measurement | None:
 
 def _spent_s(records: list[TrialRecord]) -> float:
     return sum(record.cost.total_s for record in records)
-
-

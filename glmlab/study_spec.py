@@ -91,16 +91,12 @@ class Constraint(BaseModel):
         """Read ``">= 200000"``."""
         found = _CONSTRAINT.fullmatch(str(text))
         if name not in cls.METRICS:
-            raise StudyError(
-                f"constraints.{name}: unknown; known: {', '.join(sorted(cls.METRICS))}"
-            )
+            raise StudyError(f"constraints.{name}: unknown; known: {', '.join(sorted(cls.METRICS))}")
         if not found:
-            raise StudyError(
-                f"constraints.{name} = {text!r}: expected a comparison such as '>= 200000'"
-            )
+            raise StudyError(f"constraints.{name} = {text!r}: expected a comparison such as '>= 200000'")
         return cls(
             name=name,
-            comparison=found[1],  # type: ignore[arg-type]
+            comparison=found[1],
             bound=float(found[2].replace("_", "")),
         )
 
@@ -133,9 +129,7 @@ class StudySpec(BaseModel):
     home: Literal["child", "kernel"] = "child"
     workload: Workload = Workload()
     space: dict[str, Any]
-    objective: Annotated[tuple[str, ...], BeforeValidator(_one_or_many), Field(min_length=1)] = (
-        "tpot_ms",
-    )
+    objective: Annotated[tuple[str, ...], BeforeValidator(_one_or_many), Field(min_length=1)] = ("tpot_ms",)
     constraints: dict[str, Any] = Field(default_factory=dict)
     budget: Budget = Budget(trials=20)
     confirm: Confirm = Confirm()
@@ -211,6 +205,24 @@ class StudySpec(BaseModel):
         if cold and not self.workload.cold_prefill:
             return self.workload.model_copy(update={"cold_prefill": True})
         return self.workload
+
+    @property
+    def notes(self) -> list[str]:
+        """What this study cannot see, in words."""
+        if self.effective_workload.cold_prefill:
+            return []
+        hidden = [d.name for d in self._space if d.knob.prefill and not d.knob.kernel]
+        return [
+            f"{name} acts on prefill, but prompts come from the prefix cache here, so its effect"
+            " stays hidden; add ttft_ms to the objective, or set workload.cold_prefill"
+            for name in hidden
+        ]
+
+    def with_home(self, home: str) -> StudySpec:
+        """The same study with its engine in another home."""
+        changed = self.model_copy(update={"home": home})
+        changed._recipe, changed._space, changed._bounds = self._recipe, self._space, self._bounds
+        return changed
 
     def identity(self) -> dict[str, Any]:
         """What must stay the same for a stored study to be continued: all but the budget."""

@@ -85,6 +85,7 @@ class Summary(BaseModel):
     best: Point | None
     verdict: Verdict | None
     cost_s: Cost
+    notes: list[str] = []
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values, floats rounded to what they mean."""
@@ -156,6 +157,7 @@ def summarize(store: StudyStore) -> Summary:
         best=_point(best, spec, workload),
         verdict=verdict,
         cost_s=cost(store, records, best),
+        notes=spec.notes,
     )
 
 
@@ -166,9 +168,11 @@ def best_record(records: Sequence[TrialRecord], spec: StudySpec) -> TrialRecord 
     for record in records:
         if not record.is_feasible or not record.values:
             continue
-        if best is None or not best.values:
-            best = record
-        elif (record.values[0] > best.values[0]) if maximize else (record.values[0] < best.values[0]):
+        if (
+            best is None
+            or not best.values
+            or ((record.values[0] > best.values[0]) if maximize else (record.values[0] < best.values[0]))
+        ):
             best = record
     return best
 

@@ -42,14 +42,14 @@ class TrialRunner:
         baseline: Params,
         space: KnobSpace,
     ) -> None:
-        self._spec, self._workload, self._keeper = spec, workload, keeper
+        self.spec, self._workload, self._keeper = spec, workload, keeper
         self._baseline, self._space = baseline, space
         self._dead_plans: dict[str, str] = {}
         self.baseline_measurement: Measurement | None = None
 
     def recipe(self, params: Params) -> Recipe:
         """The recipe of a point: the base with the point's values, inactive knobs at the baseline's."""
-        return self._spec.base_recipe.replace(**{**self._baseline, **params})
+        return self.spec.base_recipe.replace(**{**self._baseline, **params})
 
     def enter(self, params: Params) -> Ready:
         """Bring an engine into the state of a point."""
@@ -76,7 +76,7 @@ class TrialRunner:
         """
         trial = store.begin(params, self._space)
         try:
-            record = self._record(params, begin)
+            record = self._record(params)
         except BaseException:
             interrupted = TrialRecord(
                 status="interrupted",
@@ -102,7 +102,7 @@ class TrialRunner:
             update={"cost": cost.model_copy(update={"overhead_s": max(wall_s - paid, 0.0)})}
         )
 
-    def _record(self, params: Params, begin: float) -> TrialRecord:
+    def _record(self, params: Params) -> TrialRecord:
         try:
             recipe = self.recipe(params)
             plan = plan_key(recipe)
@@ -139,8 +139,8 @@ class TrialRunner:
     def _complete(
         self, ready: Ready, measurement: Measurement, cost: dict[str, float], common: dict[str, Any]
     ) -> TrialRecord:
-        values = [measurement.value(name, self._workload) for name in self._spec.objective]
-        missing = [n for n, v in zip(self._spec.objective, values, strict=True) if v is None]
+        values = [measurement.value(name, self._workload) for name in self.spec.objective]
+        missing = [n for n, v in zip(self.spec.objective, values, strict=True) if v is None]
         if missing:
             return TrialRecord(
                 status="failed",
@@ -151,7 +151,7 @@ class TrialRunner:
             )
         kv_tokens = ready.engine.state().kv_tokens
         found, violations = {}, {}
-        for bound in self._spec.bounds:
+        for bound in self.spec.bounds:
             value = (
                 float(kv_tokens)
                 if bound.name == "kv_tokens"

@@ -69,7 +69,7 @@ class Workload(BaseModel):
                 raise ValueError(f"{name}: is empty")
             twice = {value for value in values if values.count(value) > 1}
             if twice:
-                raise ValueError(f"{name}: {sorted(twice)[0]} is listed twice")
+                raise ValueError(f"{name}: {min(twice)} is listed twice")
         strangers = sorted(set(self.weights) - set(self.contexts))
         if strangers:
             raise ValueError(f"weights.{strangers[0]}: is not among contexts = {list(self.contexts)}")

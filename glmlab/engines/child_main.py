@@ -41,7 +41,7 @@ def main() -> None:
             else:
                 result = _answer(engine, request)
             channel.send(Done(result=result))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  whatever it is, the driver decides
             traceback.print_exc()  # into the log, for whoever reads it
             channel.send(Failed(error=_known_name(error), message=_one_line(error)))
         if request.op == "close":

@@ -170,8 +170,7 @@ class VllmEngine:
             knobs=values,
             kv_tokens=int(cache.num_gpu_blocks or 0) * int(cache.block_size),
             workers=[
-                WorkerState(rank=r["rank"], pid=r["pid"], values=r["values"], used=r["used"])
-                for r in ranks
+                WorkerState(rank=r["rank"], pid=r["pid"], values=r["values"], used=r["used"]) for r in ranks
             ],
             backend=first["backend"],
             versions={
@@ -241,9 +240,7 @@ class VllmEngine:
             )
         pool = self.state().kv_tokens
         if needed > pool:
-            raise MeasureError(
-                f"workload: one request needs {needed} tokens of KV, the pool holds {pool}"
-            )
+            raise MeasureError(f"workload: one request needs {needed} tokens of KV, the pool holds {pool}")
         most = max(workload.batch_sizes) * needed
         if most > pool:
             return [f"the largest batch needs {most} tokens of KV, the pool holds {pool}: some wait"]
@@ -369,6 +366,4 @@ def _check(knobs: Mapping[str, Any], status: Mapping[str, KnobStatus]) -> None:
     after = {name: knobs.get(name, item.value) for name, item in status.items()}
     tokens, sequences = after["max_num_batched_tokens"], after["max_num_seqs"]
     if isinstance(tokens, int) and isinstance(sequences, int) and tokens < sequences:
-        raise KnobError(
-            f"max_num_batched_tokens = {tokens}: must not be below max_num_seqs = {sequences}"
-        )
+        raise KnobError(f"max_num_batched_tokens = {tokens}: must not be below max_num_seqs = {sequences}")

@@ -157,9 +157,7 @@ class CpuAttention:
 
         split = _forced.get("cpu_split_kv", envs.VLLM_CPU_ATTN_SPLIT_KV)
         variants = {builder.isa for builder in self._builders()}
-        variants |= {
-            isa for b in self._builders() for isa in _layer_isas(b, self._worker.vllm_config)
-        }
+        variants |= {isa for b in self._builders() for isa in _layer_isas(b, self._worker.vllm_config)}
         return {
             "cpu_split_kv": bool(split),
             "cpu_attn_isa": variants.pop() if len(variants) == 1 else f"mixed: {sorted(variants)}",

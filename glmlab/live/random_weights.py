@@ -23,9 +23,9 @@ LOAD_FORMAT = "glmlab_random"
 
 def register_loader() -> None:
     """Make ``load_format="glmlab_random"`` known to vLLM; safe to call again."""
-    from vllm.model_executor.model_loader import _LOAD_FORMAT_TO_MODEL_LOADER as known
+    from vllm.model_executor import model_loader
 
-    if LOAD_FORMAT not in known:
+    if LOAD_FORMAT not in model_loader._LOAD_FORMAT_TO_MODEL_LOADER:
         register_model_loader(LOAD_FORMAT)(RandomModelLoader)
 
 

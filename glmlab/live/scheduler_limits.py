@@ -24,9 +24,7 @@ class SchedulerLimits:
         self._config = scheduler.scheduler_config
         # Admission moved to a limit of its own in 0.30; until then the slot count was read.
         self._seqs = (
-            "max_num_active_reqs"
-            if hasattr(scheduler, "max_num_active_reqs")
-            else "max_num_running_reqs"
+            "max_num_active_reqs" if hasattr(scheduler, "max_num_active_reqs") else "max_num_running_reqs"
         )
         self._ceiling = {
             "max_num_seqs": getattr(scheduler, self._seqs, 0),
@@ -62,9 +60,7 @@ class SchedulerLimits:
         return {
             "max_num_seqs": getattr(self._scheduler, self._seqs, None),
             "max_num_batched_tokens": getattr(self._scheduler, "max_num_scheduled_tokens", None),
-            "long_prefill_token_threshold": getattr(
-                self._config, "long_prefill_token_threshold", None
-            ),
+            "long_prefill_token_threshold": getattr(self._config, "long_prefill_token_threshold", None),
         }
 
     def set(self, name: str, value: int) -> None:

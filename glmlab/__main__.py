@@ -1,0 +1,5 @@
+"""``python -m glmlab``."""
+
+from glmlab.cli import main
+
+main()

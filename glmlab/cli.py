@@ -1,0 +1,183 @@
+"""The command line: a front door, without logic of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from glmlab import __version__, render
+from glmlab.errors import EngineError, GlmlabError, InputError
+
+app = typer.Typer(
+    name="glmlab",
+    help="Tune a GLM model on your own GPUs without restarting the engine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Storage = Annotated[str, typer.Option(envvar="GLMLAB_STORAGE", help="Optuna storage URL, or journal://FILE.")]
+_STORAGE = "sqlite:///glmlab.db"
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    _debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,  # see main
+) -> None:
+    if version:
+        typer.echo(f"glmlab {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def doctor(
+    as_json: Json = False,
+    engine: Annotated[
+        bool, typer.Option(help="Ask the installed vLLM what can be live (takes some seconds).")
+    ] = True,
+) -> None:
+    """Say what this machine is, what can be live on it, and what is wrong with it."""
+    from glmlab.diagnosis import doctor as diagnose
+
+    diagnosis = diagnose(probe_engine=engine)
+    _show(diagnosis.to_json() if as_json else render.diagnosis(diagnosis))
+    if any(finding.severity == "blocks" for finding in diagnosis.findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def models(
+    name: Annotated[str | None, typer.Argument(help="A model's name, or its folder.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the models of the catalog, or show one, computed from its config.json."""
+    from glmlab.catalog import find_model, list_models
+
+    if name is None:
+        found = [find_model(known) for known in list_models()]
+        _show({"models": [m.to_json() for m in found]} if as_json else render.models(found))
+        return
+    model = find_model(name)
+    _show(model.to_json() if as_json else render.model(model))
+
+
+@app.command()
+def tune(
+    study: Annotated[Path, typer.Argument(help="The study file.")],
+    storage: Storage = _STORAGE,
+    budget: Annotated[
+        str | None, typer.Option(help="Trials (50) or time (10m), in place of the file's.")
+    ] = None,
+    home: Annotated[str | None, typer.Option(help="child or kernel, in place of the file's.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a study, or continue it where it was."""
+    from glmlab.progress import Lines, automatic
+    from glmlab.study import Study
+    from glmlab.study_spec import Budget, StudySpec
+    from glmlab.units import parse_budget
+
+    spec = StudySpec.load(study)
+    if home is not None:
+        if home not in ("child", "kernel"):
+            raise InputError(f"--home = {home!r}: expected child or kernel")
+        spec = spec.with_home(home)
+    spent = Budget.model_validate(parse_budget(budget)) if budget is not None else None
+    summary = Study(spec, storage).run(budget=spent, progress=Lines() if as_json else automatic())
+    _show(summary.to_json() if as_json else render.summary(summary))
+
+
+@app.command()
+def show(
+    study: Annotated[str, typer.Argument(help="A study's name, or its file.")],
+    storage: Storage = _STORAGE,
+    as_json: Json = False,
+) -> None:
+    """Show a study's trials, verdict and cost."""
+    from glmlab.storage import StudyStore
+    from glmlab.summary import summarize
+
+    store = StudyStore.load(_study_name(study), storage)
+    summary = summarize(store)
+    if as_json:
+        _show(summary.to_json())
+    else:
+        _show(render.study(summary, store.records()))
+
+
+@app.command()
+def export(
+    study: Annotated[str, typer.Argument(help="A study's name, or its file.")],
+    directory: Annotated[Path, typer.Argument(help="A new or empty directory.")],
+    storage: Storage = _STORAGE,
+    as_json: Json = False,
+) -> None:
+    """Write the tuned configuration with its evidence: what to take to production."""
+    from glmlab.export import export_bundle
+    from glmlab.storage import StudyStore
+
+    bundle = export_bundle(StudyStore.load(_study_name(study), storage), directory)
+    _show(bundle.to_json() if as_json else render.bundle(bundle))
+
+
+def _study_name(study: str) -> str:
+    """The name in a study file, where a file is meant."""
+    path = Path(study)
+    if path.suffix not in (".yaml", ".yml"):
+        return study
+    from glmlab.study_spec import StudySpec
+
+    return StudySpec.load(path).study
+
+
+def _show(what: Any) -> None:
+    if isinstance(what, dict):
+        typer.echo(json.dumps(what, indent=2))
+    else:
+        render.to_terminal(what)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the ``glmlab`` command: 0 good, 1 the answer is no, 2 wrong use."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments or bool(os.environ.get("GLMLAB_DEBUG"))
+    # Wherever it stands on the line, --debug is ours.
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        code = app(arguments, prog_name="glmlab", standalone_mode=False)
+    except GlmlabError as error:
+        if debug:
+            raise
+        tail = error.log_tail if isinstance(error, EngineError) else ""
+        code = _refuse(str(error), 1 if isinstance(error, EngineError) else 2, tail)
+    except KeyboardInterrupt:
+        code = _refuse("stopped; the same command continues", 130)
+    except BrokenPipeError:
+        sys.stdout = Path(os.devnull).open("w")  # the reader is gone; exit must not flush to it
+        code = 0
+    except Exception as error:
+        if debug or not _is_usage_error(error):
+            raise
+        code = _refuse(error.format_message(), 2)  # type: ignore[attr-defined]
+    sys.exit(code or 0)
+
+
+def _is_usage_error(error: Exception) -> bool:
+    """Whether typer's parser refused the command line."""
+    return hasattr(error, "format_message") and hasattr(error, "exit_code")
+
+
+def _refuse(message: str, code: int, log_tail: str = "") -> int:
+    line = " ".join(message.split())
+    if log_tail and sys.stderr.isatty():
+        print(log_tail, file=sys.stderr)
+    print(f"glmlab: {line}", file=sys.stderr)
+    return code

@@ -1,0 +1,184 @@
+"""The exported directory: recipe, ``vllm serve`` configuration, environment, evidence."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+import glmlab
+from glmlab.errors import ExportError
+from glmlab.export.serve import plugin_knobs, serve_arguments, serve_environment
+from glmlab.knobs import Params
+from glmlab.recipe import Recipe
+from glmlab.storage import StudyStore
+from glmlab.summary import Summary, summarize
+from glmlab.trial_record import TrialRecord
+from glmlab.yaml_text import dump_yaml
+
+_SCHEMA = 1
+_FILES = {
+    "recipe.yaml": "the tuned recipe, for glmlab",
+    "serve.yaml": "for vllm serve --config",
+    "env.sh": "environment that must be set before vLLM starts; source it",
+    "evidence.json": "baseline, best, verdict with its interval, raw samples, provenance",
+    "README.md": "how to start it, and what it is worth",
+}
+
+
+class Bundle(BaseModel):
+    """An exported directory.
+
+    Attributes
+    ----------
+    tuned : bool
+        Whether it holds other settings than the baseline's.
+    headline : str
+        What was found, in one sentence.
+    command : str
+        Starts a server with it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    directory: Path
+    files: dict[str, str]
+    tuned: bool
+    headline: str
+    command: str
+
+    def to_json(self) -> dict[str, Any]:
+        body: dict[str, Any] = self.model_dump(mode="json")
+        return body
+
+
+def export_bundle(store: StudyStore, directory: str | Path) -> Bundle:
+    """Write the outcome of a study as a directory.
+
+    The tuned values go out only with a verdict of ``win``; otherwise the baseline does, since
+    nothing better was proved.
+
+    Parameters
+    ----------
+    store : StudyStore
+        A study that has come to its verdict.
+    directory : str or Path
+        New or empty.
+
+    Raises
+    ------
+    ExportError
+        If there is nothing to export yet, or the directory cannot be written; nothing is then
+        left half-written.
+    """
+    found = summarize(store)
+    if found.baseline is None or found.best is None:
+        raise ExportError(f"study {store.name!r}: has no complete trial; run `glmlab tune` on it")
+    if found.verdict is None:
+        raise ExportError(
+            f"study {store.name!r}: its best trial is not confirmed yet; run `glmlab tune` again"
+        )
+    target = Path(directory)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ExportError(f"{target}: exists and is not empty; name a new directory")
+    tuned = found.verdict.outcome == "win"
+    params = found.best.params if tuned else found.baseline.params
+    recipe = tuned_recipe(store, params)
+    command = "source env.sh && vllm serve --config serve.yaml"
+    bundle = Bundle(directory=target, files=_FILES, tuned=tuned, headline=found.headline, command=command)
+    _write(target, _contents(store, found, recipe, bundle))
+    return bundle
+
+
+def tuned_recipe(store: StudyStore, params: Params) -> Recipe:
+    """The baseline's recipe with other values."""
+    base = Recipe.parse(store.recipe, where=f"recipe of study {store.name}")
+    return base.replace(**params)
+
+
+def _contents(store: StudyStore, found: Summary, recipe: Recipe, bundle: Bundle) -> dict[str, str]:
+    evidence = {
+        "schema_version": _SCHEMA,
+        "glmlab": glmlab.__version__,
+        "tuned": bundle.tuned,
+        "summary": found.to_json(),
+        "recipe_fingerprint": recipe.fingerprint,
+        "spec": store.spec,
+        "provenance": store.provenance,
+        "trials": [_trial(r, found) for r in store.records()],
+        "confirmation": [visit.model_dump(mode="json") for visit in store.visits(found.best.trial)]
+        if found.best
+        else [],
+    }
+    comment = f"# Written by glmlab {glmlab.__version__} from study {store.name}.\n"
+    environment = serve_environment(recipe)
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+    return {
+        "recipe.yaml": comment + recipe.to_yaml(),
+        "serve.yaml": comment + dump_yaml(serve_arguments(recipe)),
+        "env.sh": "\n".join([comment.rstrip(), *exports, ""]),
+        "evidence.json": json.dumps(evidence, indent=1) + "\n",
+        "README.md": _readme(store, found, recipe, bundle),
+    }
+
+
+def _trial(record: TrialRecord, found: Summary) -> dict[str, Any]:
+    """A trial as evidence: raw samples for baseline and best, the figures for all others."""
+    body = record.model_dump(mode="json")
+    kept = {point.trial for point in (found.baseline, found.best) if point}
+    if record.number not in kept:
+        body.pop("measurement")
+    return body
+
+
+def _readme(store: StudyStore, found: Summary, recipe: Recipe, bundle: Bundle) -> str:
+    what = "Tuned settings" if bundle.tuned else "The default settings: nothing better was proved"
+    lines = [
+        f"# {recipe.name}, from study {store.name}",
+        "",
+        f"{what}. {found.headline}.",
+        "",
+        f"    {bundle.command}",
+        "",
+        f"Evidence: {found.evidence}; see evidence.json.",
+    ]
+    forced = plugin_knobs(recipe)
+    if forced:
+        names = ", ".join(f"`{name}`" for name in forced)
+        lines += [
+            "",
+            (
+                f"{names}: vLLM has no option for this. The environment that serves must have glmlab"
+                " installed; its vLLM plugin reads GLMLAB_KNOBS from env.sh and logs a line with the"
+                " knobs in force. Without that line the setting is not in force."
+            ),
+        ]
+    if recipe.weights == "random":
+        lines += ["", "The model has random weights: this bundle shows the way, it serves no answers."]
+    return "\n".join(lines) + "\n"
+
+
+def _write(target: Path, contents: dict[str, str]) -> None:
+    """Write all files or none: into a neighbour first, which then takes the directory's name."""
+    parent = target.resolve().parent
+    try:
+        if not parent.is_dir():
+            raise ExportError(f"{target}: the folder {parent} does not exist; make it first")
+        work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=parent))
+        try:
+            work.chmod(0o755)
+            for name, text in contents.items():
+                (work / name).write_text(text, encoding="utf-8")
+            if target.exists():
+                target.rmdir()  # empty, as was checked
+            work.rename(target)
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise ExportError(f"{target}: cannot be written ({error.strerror or error})") from None

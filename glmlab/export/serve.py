@@ -1,0 +1,54 @@
+"""Recipe -> what ``vllm serve`` reads: a YAML of its options, and the environment beside it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from glmlab.engines.vllm_args import engine_arguments, engine_environment
+from glmlab.recipe import Recipe
+
+# Live knobs that no option or variable of vLLM's own can set: glmlab's plugin sets them at start.
+_PLUGIN_ONLY = ("cpu_attn_isa",)
+
+
+def serve_arguments(recipe: Recipe) -> dict[str, Any]:
+    """Options of ``vllm serve``, as its ``--config`` file spells them.
+
+    A false flag is written as its negative (``no-enable-prefix-caching: true``), since vLLM 0.26
+    drops ``enable-prefix-caching: false`` without a word; a null would become the text ``None``,
+    so it is left out.
+    """
+    options: dict[str, Any] = {}
+    for name, value in engine_arguments(recipe).items():
+        option = name.replace("_", "-")
+        if value is None:
+            continue
+        if value is False:
+            if name in _TRUE_BY_DEFAULT:
+                options[f"no-{option}"] = True
+            continue
+        options[option] = value
+    # Serving needs a tokenizer, tuning does not; a model that has none serves token ids.
+    if recipe.weights == "random":
+        options["skip-tokenizer-init"] = True
+    return options
+
+
+_TRUE_BY_DEFAULT = frozenset({"enable_prefix_caching", "enable_chunked_prefill"})
+
+
+def serve_environment(recipe: Recipe) -> dict[str, str]:
+    """Variables that must be set before vLLM starts."""
+    environment = engine_environment(recipe)
+    if recipe.cpu_split_kv is not None:
+        environment["VLLM_CPU_ATTN_SPLIT_KV"] = str(int(recipe.cpu_split_kv))
+    forced = plugin_knobs(recipe)
+    if forced:
+        environment["GLMLAB_KNOBS"] = json.dumps(forced, separators=(",", ":"))
+    return environment
+
+
+def plugin_knobs(recipe: Recipe) -> dict[str, Any]:
+    """Knobs that only glmlab's plugin can set."""
+    return {name: value for name in _PLUGIN_ONLY if (value := getattr(recipe, name)) is not None}

@@ -1,0 +1,221 @@
+"""What the command line prints: tables for people. Data comes in, text goes out."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from glmlab.units import format_bytes, format_duration, format_ms
+
+if TYPE_CHECKING:
+    from glmlab.catalog import Model
+    from glmlab.diagnosis import Diagnosis
+    from glmlab.export import Bundle
+    from glmlab.summary import Cost, Summary
+    from glmlab.trial_record import TrialRecord
+
+_OUTCOME = {"win": "bold green", "tie": "bold", "loss": "bold red"}
+_SEVERITY = {"blocks": "bold red", "warns": "yellow", "notes": "dim"}
+
+
+def to_terminal(what: RenderableType) -> None:
+    """Print for people; wide enough not to cut tables when the output is no terminal."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 180)
+    console.print(what)
+
+
+def table(*columns: str, title: str | None = None) -> Table:
+    """A table in the house style; a column named with a leading ``>`` is set flush right."""
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        right = column.startswith(">")
+        made.add_column(column.removeprefix(">"), justify="right" if right else "left")
+    return made
+
+
+def summary(found: Summary) -> RenderableType:
+    """A study's result: counts, baseline and best, verdict, cost."""
+    counts = ", ".join(f"{count} {status}" for status, count in found.trials.items() if count)
+    others = [name for name in (found.baseline.values if found.baseline else ()) if name != "tpot_ms"]
+    points = table("", ">trial", ">time per token", *(f">{name}" for name in others), "knobs")
+    for label, point in (("baseline", found.baseline), ("best", found.best)):
+        if point is not None:
+            values = [f"{point.values[name]:.4g}" for name in others]
+            points.add_row(label, f"#{point.trial}", format_ms(point.tpot_ms), *values, knobs(point.params))
+    style = _OUTCOME[found.verdict.outcome] if found.verdict else "bold yellow"
+    lines: list[RenderableType] = [
+        Text(f"study {found.study}   {counts or 'no trials'}   evidence: {found.evidence}"),
+        points,
+        Text(f"verdict: {found.headline}", style=style),
+        cost(found.cost_s),
+    ]
+    lines += [Text(f"note: {note}", style="yellow") for note in found.notes]
+    return Group(*lines)
+
+
+def cost(spent: Cost) -> RenderableType:
+    """Where the time went, and what a live trial costs against a restart."""
+    parts = [
+        f"{name} {format_duration(value)}"
+        for name, value in (
+            ("rebuilds", spent.rebuild),
+            ("applying", spent.apply),
+            ("prefill", spent.prefill),
+            ("measuring", spent.measure),
+            ("glmlab itself", spent.overhead),
+            ("confirming", spent.confirm),
+        )
+    ]
+    text = "cost: " + ", ".join(parts)
+    if spent.live_trial is not None and spent.restart_trial is not None:
+        text += (
+            f"\na live trial took {format_duration(spent.live_trial)}"
+            f" ({format_duration(spent.live_overhead or 0)} of it glmlab's own);"
+            f" with a restart it takes {format_duration(spent.restart_trial)}:"
+            f" {spent.times_cheaper:.0f} times cheaper"
+        )
+    return Text(text)
+
+
+def study(found: Summary, records: Sequence[TrialRecord]) -> RenderableType:
+    """Every trial, then the result."""
+    names = list(dict.fromkeys(name for record in records for name in record.params))
+    trials = table(
+        ">#", "status", ">time/token", ">p90", ">p99", ">tokens/s", ">same", ">rebuild", ">apply",
+        ">measure", ">glmlab", *names, title="trials",
+    )  # fmt: skip
+    for record in records:
+        measured = record.measurement
+        gaps = [gap for p in measured.points for gap in p.token_gap_ms] if measured else []
+        rates = [p.tokens_per_s for p in measured.points] if measured else []
+        spent = record.cost
+        trials.add_row(
+            str(record.number),
+            record.status,
+            *(_quantiles_ms(gaps) if record.status == "complete" else ("", "", "")),
+            f"{statistics.fmean(rates):.0f}" if rates else "",
+            "" if record.same_tokens is None else f"{record.same_tokens:.0%}",
+            _seconds(spent.rebuild_s),
+            _seconds(spent.apply_s),
+            _seconds(spent.prefill_s + spent.measure_s),
+            _seconds(spent.overhead_s),
+            *(_word(record.params[name]) if name in record.params else "" for name in names),
+        )
+    failures = [
+        Text(f"#{record.number} {record.status}: {record.reason}", style="yellow")
+        for record in records
+        if record.reason
+    ]
+    caption = Text(
+        "time/token, p90, p99: over all points and tokens. same: greedy output tokens equal to the"
+        " baseline's; kernels round differently, so less than 100 % is no error by itself",
+        style="dim",
+    )
+    return Group(trials, caption, *failures, Text(""), summary(found))
+
+
+def models(found: Sequence[Model]) -> RenderableType:
+    """The catalog as a table."""
+    listing = table("model", ">total", ">active", ">layers", "attention")
+    for each in found:
+        body = each.to_json()
+        listing.add_row(
+            body["name"],
+            _count(body["total_params"]),
+            _count(body["active_params"]),
+            str(body["layers"]),
+            body["attention"],
+        )
+    return listing
+
+
+def model(found: Model) -> RenderableType:
+    """One model, computed from its config.json."""
+    rows = table("", "")
+    for key, value in found.to_json().items():
+        shown = f"{value:,} ({_count(value)})" if key.endswith("_params") else value
+        if isinstance(shown, list):
+            shown = "; ".join(map(str, shown)) or "none known"
+        rows.add_row(key.replace("_", " "), str(shown))
+    return Group(rows, Text("computed from config.json", style="dim"))
+
+
+def diagnosis(found: Diagnosis) -> RenderableType:
+    """The machine, its packages, what can be live, and the findings."""
+    machine = found.machine
+    rows = table("", "", title="machine")
+    rows.add_row("CPU", f"{machine.cpu_model}, {machine.logical_cpus} CPUs, {' '.join(machine.cpu_flags)}")
+    rows.add_row(
+        "memory",
+        f"{format_bytes(machine.memory_bytes)}, {format_bytes(machine.memory_available_bytes)} free",
+    )
+    for gpu in machine.gpus:
+        rows.add_row(
+            f"GPU {gpu.index}",
+            f"{gpu.name}, compute {gpu.capability}, {format_bytes(gpu.memory_bytes or 0)}"
+            f" ({format_bytes(gpu.memory_used_bytes or 0)} used), PCIe {gpu.pcie_generation}"
+            f" x{gpu.pcie_width}, driver {gpu.driver}",
+        )
+    if machine.gpu_note:
+        rows.add_row("GPU", machine.gpu_note)
+    packages = ", ".join(f"{name} {version}" for name, version in found.packages.items() if version)
+    rows.add_row("software", packages)
+    parts: list[RenderableType] = [rows]
+    if found.engine is not None:
+        title = f"knobs of vLLM {found.engine.vllm} on {found.engine.device}"
+        live = table("knob", "live", "why not", title=title)
+        for name, status in found.engine.knobs.items():
+            live.add_row(name, "yes" if status.live else "no", status.why)
+        parts += [Text(""), live]
+    if found.findings:
+        listing = table("severity", "what", "fix", title="findings")
+        for finding in found.findings:
+            style = _SEVERITY[finding.severity]
+            listing.add_row(Text(finding.severity, style=style), finding.what, finding.fix)
+        parts += [Text(""), listing]
+    else:
+        parts += [Text(""), Text("nothing wrong found", style="green")]
+    return Group(*parts)
+
+
+def bundle(made: Bundle) -> RenderableType:
+    """Where a bundle lies and how to use it."""
+    listing = table("file", "what", title=f"{made.directory}")
+    for name, what in made.files.items():
+        listing.add_row(name, what)
+    return Group(listing, Text(made.headline, style="bold"), Text(f"start it: {made.command}"))
+
+
+def knobs(params: dict[str, Any]) -> str:
+    """Knobs and values in one line."""
+    return ", ".join(f"{name}={_word(value)}" for name, value in params.items())
+
+
+def _word(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _quantiles_ms(gaps: list[float]) -> tuple[str, str, str]:
+    from glmlab.measurement import quantile
+
+    low, middle, high = (quantile(gaps, share) for share in (0.5, 0.9, 0.99))
+    return format_ms(low), format_ms(middle), format_ms(high)
+
+
+def _seconds(value: float) -> str:
+    return format_duration(value) if value else ""
+
+
+def _count(number: float | None) -> str:
+    if number is None:
+        return "unknown"
+    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.4g} {unit}"
+    return str(number)
