@@ -161,7 +161,7 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         code = _refuse("stopped; the same command continues", 130)
     except BrokenPipeError:
-        sys.stdout = Path(os.devnull).open("w")  # the reader is gone; exit must not flush to it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader is gone
         code = 0
     except Exception as error:
         if debug or not _is_usage_error(error):

@@ -117,13 +117,8 @@ class Summary(BaseModel):
         cost = self.cost_s
         if cost.times_cheaper is not None and cost.live_trial is not None:
             restart = format_duration(cost.restart_trial or 0.0)
-            rows.append(
-                (
-                    "a trial",
-                    f"{format_duration(cost.live_trial)} live, {restart} with a restart"
-                    f" ({cost.times_cheaper:.0f} times cheaper)",
-                )
-            )
+            live = format_duration(cost.live_trial)
+            rows.append(("a trial", f"{live} live, {restart} with a restart ({cost.times_cheaper:.0f} x)"))
         rows.append(("evidence", self.evidence))
         body = "".join(
             f"<tr><th style='text-align:left'>{escape(k)}</th>"
@@ -168,13 +163,13 @@ def best_record(records: Sequence[TrialRecord], spec: StudySpec) -> TrialRecord 
     for record in records:
         if not record.is_feasible or not record.values:
             continue
-        if (
-            best is None
-            or not best.values
-            or ((record.values[0] > best.values[0]) if maximize else (record.values[0] < best.values[0]))
-        ):
+        if best is None or not best.values or _beats(record.values[0], best.values[0], maximize):
             best = record
     return best
+
+
+def _beats(value: float, other: float, maximize: bool) -> bool:
+    return value > other if maximize else value < other
 
 
 def show_values(record: TrialRecord | None, spec: StudySpec) -> str:
