@@ -79,6 +79,7 @@ class _Pass:
     step_tokens: list[int]
     elapsed_ms: float
     device_ms: list[float] | None
+    device_pass_ms: float
 
 
 def measure(engine: Stepper, workload: Workload, *, evidence: Evidence = "measured") -> Measurement:
@@ -160,15 +161,17 @@ def _run(engine: Stepper, prompts: list[list[int]], max_tokens: int, *, device: 
                     f"measure: {_MAX_IDLE_STEPS} steps without a token at context"
                     f" {len(prompts[0])}, batch {len(prompts)}; the workload may not fit the KV pool"
                 )
-        elapsed_ms = (time.perf_counter() - begin) * 1e3
+        device_begin = time.perf_counter()
+        elapsed_ms = (device_begin - begin) * 1e3
         if extra:
             device_ms = _device_steps(engine)
+        device_pass_ms = (time.perf_counter() - device_begin) * 1e3
     finally:
         if engine.has_unfinished():
             engine.abort(list(requests))
             while engine.has_unfinished():
                 engine.step()
-    return _Pass(list(requests.values()), wall_ms, step_tokens, elapsed_ms, device_ms)
+    return _Pass(list(requests.values()), wall_ms, step_tokens, elapsed_ms, device_ms, device_pass_ms)
 
 
 def _device_steps(engine: Stepper) -> list[float]:
@@ -191,6 +194,7 @@ def _point(context: int, batch: int, warm: _Pass, main: _Pass) -> PointMeasureme
         ttft_ms=[round(r.ttft_ms, 4) for r in main.requests],
         cached_tokens=[r.cached for r in main.requests],
         device_step_ms=main.device_ms,
+        device_pass_ms=round(main.device_pass_ms, 3),
         warmup_ms=round(warm.elapsed_ms, 3),
         warmup_ttft_ms=[round(r.ttft_ms, 4) for r in warm.requests],
         warmup_cached_tokens=[r.cached for r in warm.requests],

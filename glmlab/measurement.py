@@ -40,6 +40,8 @@ class PointMeasurement(_Record):
     device_step_ms : list of float or None
         Device time of further decode steps: kernel time summed by the profiler on the slowest
         rank. ``None`` where there is no device.
+    device_pass_ms : float
+        What those further steps took, profiler included.
     warmup_ms, warmup_ttft_ms, warmup_cached_tokens
         The pass before the measured one: its length, and its prompts, which pay the prefill the
         first time an engine sees them.
@@ -57,6 +59,7 @@ class PointMeasurement(_Record):
     ttft_ms: list[float]
     cached_tokens: list[int]
     device_step_ms: list[float] | None = None
+    device_pass_ms: float = 0.0
     warmup_ms: float
     warmup_ttft_ms: list[float]
     warmup_cached_tokens: list[int]

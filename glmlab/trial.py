@@ -179,7 +179,7 @@ class TrialRunner:
 
 def measurement_cost(measurement: Measurement) -> dict[str, float]:
     """Seconds that an engine spent in a measurement, prompts that it had to compute apart."""
-    passes_s = sum(p.warmup_ms + p.elapsed_ms for p in measurement.points) / 1e3
+    passes_s = sum(p.warmup_ms + p.elapsed_ms + p.device_pass_ms for p in measurement.points) / 1e3
     prefill_s = measurement.prefill_ms / 1e3
     return {"prefill_s": prefill_s, "measure_s": passes_s - prefill_s}
 

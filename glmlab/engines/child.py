@@ -25,6 +25,7 @@ from glmlab.engines.vllm_args import engine_environment
 from glmlab.errors import EngineDiedError, EngineError, EngineStartError, GlmlabError, InputError
 from glmlab.measurement import Evidence, Measurement
 from glmlab.recipe import Recipe
+from glmlab.vllm_install import installed_vllm
 from glmlab.workload import Workload
 
 _CLOSE_TIMEOUT_S = 30.0
@@ -220,7 +221,8 @@ def _spawn(recipe: Recipe, log_path: Path) -> tuple[subprocess.Popen[bytes], Cha
     """Start the child with one end of a socket pair and its output in a file."""
     ours, theirs = socket.socketpair()
     log_path.parent.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", **engine_environment(recipe)}
+    own = engine_environment(recipe, for_cpu=installed_vllm().for_cpu)
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", **own}
     try:
         with log_path.open("ab") as log:
             process = subprocess.Popen(

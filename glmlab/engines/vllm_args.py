@@ -11,6 +11,7 @@ from glmlab.recipe import OWN_FIELD, Recipe
 
 RANDOM_WEIGHTS = "glmlab_random"  # load format that glmlab's vLLM plugin registers
 
+_BINDING = "VLLM_CPU_OMP_THREADS_BIND"
 # Only where a recipe says something: vLLM's defaults differ between versions and are its own.
 _LOAD_FORMAT = {"dummy": "dummy", "random": RANDOM_WEIGHTS}
 
@@ -63,16 +64,26 @@ def model_location(recipe: Recipe) -> str:
     return str(model.path) if model.path else model.name
 
 
-def engine_environment(recipe: Recipe) -> dict[str, str]:
-    """Environment variables that the recipe needs before vLLM is imported."""
+def engine_environment(recipe: Recipe, *, for_cpu: bool) -> dict[str, str]:
+    """Environment variables that the recipe needs before vLLM is imported.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What to run.
+    for_cpu : bool
+        Whether the engine is vLLM's CPU engine, whose threads are bound through the environment.
+    """
     environment = dict(recipe.env)
+    if not for_cpu:
+        return environment
+    ranks = recipe.tensor_parallel * recipe.pipeline_parallel
     if recipe.cpu_threads is not None:
-        ranks = recipe.tensor_parallel * recipe.pipeline_parallel
         environment.setdefault("OMP_NUM_THREADS", str(recipe.cpu_threads))
-        if ranks > 1:
-            environment.setdefault(
-                "VLLM_CPU_OMP_THREADS_BIND", "|".join(cpu_slices(recipe.cpu_threads, ranks))
-            )
+    if ranks > 1 and (recipe.cpu_threads is not None or _BINDING not in os.environ):
+        # vLLM's own choice is one NUMA node per rank, and it gives up where there are fewer.
+        threads = recipe.cpu_threads or max(1, len(os.sched_getaffinity(0)) // ranks)
+        environment.setdefault(_BINDING, "|".join(cpu_slices(threads, ranks)))
     return environment
 
 

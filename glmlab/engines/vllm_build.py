@@ -55,8 +55,9 @@ def first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     useful = [line for line in lines if "validation error" not in line]
     text = next((line for line in useful if line.startswith("Value error")), None)
-    text = text or (useful or lines or [type(error).__name__])[0]
-    return text.removeprefix("Value error, ").split(" [type=")[0]
+    text = (text or (useful or lines or ["no message"])[0]).removeprefix("Value error, ")
+    kind = "" if isinstance(error, ValueError | RuntimeError) else f"{type(error).__name__}: "
+    return kind + text.split(" [type=")[0]
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from glmlab.engines.vllm_args import engine_environment
 from glmlab.engines.vllm_build import build, environment, first_line, forget_engine
 from glmlab.errors import (
     ApplyError,
+    EngineDiedError,
     EngineError,
     EngineStartError,
     KnobError,
@@ -27,6 +28,7 @@ from glmlab.live.scheduler_limits import SchedulerLimits
 from glmlab.measure import StepOutput, measure
 from glmlab.measurement import Evidence, Measurement, WorkerMemory
 from glmlab.recipe import Recipe
+from glmlab.vllm_install import installed_vllm
 from glmlab.workload import Workload
 
 _ENVIRONMENT = {
@@ -56,11 +58,12 @@ class VllmEngine:
             )
         self._engine: Any = None
         self._holds_process = True
+        self._broken = ""
         self._busy = Lock()
         self._recipe = recipe
         begin = time.perf_counter()
         try:
-            with environment(engine_environment(recipe) | _ENVIRONMENT):
+            with environment(engine_environment(recipe, for_cpu=installed_vllm().for_cpu) | _ENVIRONMENT):
                 self._engine = build(recipe, ceilings or {})
             self._limits = SchedulerLimits(self._core.scheduler)
             notes = self._set_to_recipe()
@@ -121,6 +124,8 @@ class VllmEngine:
     def _alive(self) -> Any:
         if self._engine is None:
             raise EngineError("the engine is closed")
+        if self._broken:
+            raise EngineDiedError(f"the engine is broken and can only be closed: {self._broken}")
         return self._engine
 
     def _rpc(self, method: str, *args: Any) -> list[Any]:
@@ -285,6 +290,12 @@ class VllmEngine:
         )
 
     def step(self) -> list[StepOutput]:
+        try:
+            outputs = self._alive().step()
+        except Exception as error:
+            # What vLLM's scheduler holds after that is anybody's guess: no number may come of it.
+            self._broken = f"vLLM failed during a step: {first_line(error)}"
+            raise EngineDiedError(self._broken) from error
         return [
             StepOutput(
                 request_id=output.request_id,
@@ -292,11 +303,11 @@ class VllmEngine:
                 finished=output.finished,
                 cached_tokens=output.num_cached_tokens or 0,
             )
-            for output in self._alive().step()
+            for output in outputs
         ]
 
     def has_unfinished(self) -> bool:
-        return bool(self._alive().has_unfinished_requests())
+        return not self._broken and bool(self._alive().has_unfinished_requests())
 
     def abort(self, request_ids: Iterable[str]) -> None:
         self._alive().abort_request(list(request_ids))

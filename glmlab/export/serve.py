@@ -6,7 +6,9 @@ import json
 from typing import Any
 
 from glmlab.engines.vllm_args import engine_arguments, engine_environment
+from glmlab.errors import InstallError
 from glmlab.recipe import Recipe
+from glmlab.vllm_install import installed_vllm
 
 # Live knobs that no option or variable of vLLM's own can set: glmlab's plugin sets them at start.
 _PLUGIN_ONLY = ("cpu_attn_isa",)
@@ -40,13 +42,21 @@ _TRUE_BY_DEFAULT = frozenset({"enable_prefix_caching", "enable_chunked_prefill"}
 
 def serve_environment(recipe: Recipe) -> dict[str, str]:
     """Variables that must be set before vLLM starts."""
-    environment = engine_environment(recipe)
+    environment = engine_environment(recipe, for_cpu=_for_cpu())
     if recipe.cpu_split_kv is not None:
         environment["VLLM_CPU_ATTN_SPLIT_KV"] = str(int(recipe.cpu_split_kv))
     forced = plugin_knobs(recipe)
     if forced:
         environment["GLMLAB_KNOBS"] = json.dumps(forced, separators=(",", ":"))
     return environment
+
+
+def _for_cpu() -> bool:
+    """Whether the vLLM here is the CPU engine; a machine without vLLM may export as well."""
+    try:
+        return installed_vllm().for_cpu
+    except InstallError:
+        return False
 
 
 def plugin_knobs(recipe: Recipe) -> dict[str, Any]:

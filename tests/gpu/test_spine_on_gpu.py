@@ -22,7 +22,11 @@ pytestmark = pytest.mark.gpu
 
 WORKLOAD = Workload(contexts=(256, 2048), batch_sizes=(1, 4), new_tokens=32)
 RECIPE = find_recipe("tiny-glm4-moe").replace(
-    block_size=32, attention_backend="TRITON_ATTN", enforce_eager=False, cudagraph_capture_sizes=(1, 2, 4, 8)
+    block_size=32,
+    attention_backend="TRITON_ATTN",
+    moe_backend="triton",
+    enforce_eager=False,
+    cudagraph_capture_sizes=(1, 2, 4, 8),
 )
 
 
