@@ -89,15 +89,16 @@ class Notebook:
     def start(self, study: str, done: int, total: int | None, seconds: float | None) -> None:
         from tqdm.auto import tqdm
 
-        self._bar = tqdm(desc=study, total=total, initial=done, dynamic_ncols=True)
+        self._bar = tqdm(desc=study, total=total, initial=done, unit="trial", dynamic_ncols=True)
 
     def message(self, text: str) -> None:
-        if self._bar is not None:
-            self._bar.write(text)
+        from tqdm.auto import tqdm
+
+        tqdm.write(text)
 
     def trial(self, record: TrialRecord, best: str, left_s: float | None) -> None:
+        self._bar.set_postfix_str(f"best {best}{_left(left_s)}", refresh=False)
         self._bar.update()
-        self._bar.set_postfix_str(f"best {best}{_left(left_s)}")
 
     def close(self) -> None:
         if self._bar is not None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from glmlab.knobs import Params
 from glmlab.measurement import METRICS, Evidence, find_metric
 from glmlab.stats import Verdict
 from glmlab.storage import StudyStore
 from glmlab.study_spec import StudySpec
-from glmlab.trial_record import TrialRecord
-from glmlab.units import format_duration
+from glmlab.trial_record import TrialRecord, Visit
+from glmlab.units import format_duration, format_ms
 from glmlab.workload import Workload
+
+_BUSY_PERCENT = 10
 
 
 class Cost(BaseModel):
@@ -87,6 +90,8 @@ class Summary(BaseModel):
     cost_s: Cost
     notes: list[str] = []
 
+    _records: tuple[TrialRecord, ...] = PrivateAttr(default=())  # for a notebook; not in the JSON
+
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values, floats rounded to what they mean."""
         rounded: dict[str, Any] = _rounded(self.model_dump(mode="json"))
@@ -107,25 +112,33 @@ class Summary(BaseModel):
         return self.verdict.reason
 
     def _repr_html_(self) -> str:
-        from html import escape
-
-        rows = [("result", self.headline)]
-        for name, point in (("baseline", self.baseline), ("best", self.best)):
-            if point is not None:
-                knobs = ", ".join(f"{k}={_word(v)}" for k, v in point.params.items())
-                rows.append((name, f"{point.tpot_ms:.3g} ms per token  ({knobs})"))
+        points = [
+            (
+                label,
+                f"#{point.trial}",
+                *(f"{point.values[name]:.4g} {find_metric(name).unit}" for name in point.values),
+                ", ".join(f"{name} = {_word(value)}" for name, value in point.params.items()),
+            )
+            for label, point in (("baseline", self.baseline), ("best", self.best))
+            if point is not None
+        ]
+        objectives = list(self.baseline.values) if self.baseline else []
         cost = self.cost_s
-        if cost.times_cheaper is not None and cost.live_trial is not None:
-            restart = format_duration(cost.restart_trial or 0.0)
-            live = format_duration(cost.live_trial)
-            rows.append(("a trial", f"{live} live, {restart} with a restart ({cost.times_cheaper:.0f} x)"))
-        rows.append(("evidence", self.evidence))
-        body = "".join(
-            f"<tr><th style='text-align:left'>{escape(k)}</th>"
-            f"<td style='text-align:left'>{escape(v)}</td></tr>"
-            for k, v in rows
+        facts = [f"{count} {status}" for status, count in self.trials.items() if count]
+        lines = [f"trials: {', '.join(facts) or 'none'}; evidence: {self.evidence}"]
+        if cost.times_cheaper is not None and cost.live_trial is not None and cost.restart_trial is not None:
+            live, restart = format_duration(cost.live_trial), format_duration(cost.restart_trial)
+            lines.append(
+                f"a live trial took {live}, with a restart it takes {restart}:"
+                f" {cost.times_cheaper:.0f} times cheaper"
+            )
+        lines += [f"note: {note}" for note in self.notes]
+        return (
+            f"<p><b>study {escape(self.study)}: {escape(self.headline)}</b></p>"
+            + _table([("", "trial", *objectives, "knobs"), *points])
+            + "".join(f"<p>{escape(line)}</p>" for line in lines)
+            + (_table(_trial_rows(self._records)) if self._records else "")
         )
-        return f"<table><caption>study {escape(self.study)}</caption>{body}</table>"
 
 
 def summarize(store: StudyStore) -> Summary:
@@ -143,7 +156,7 @@ def summarize(store: StudyStore) -> Summary:
     if stored is not None and best is not None and stored["best"] == best.number:
         verdict = Verdict.model_validate(stored["verdict"])
     workload = spec.effective_workload
-    return Summary(
+    found = Summary(
         study=store.name,
         storage=store.url,
         evidence=baseline.evidence if baseline else "measured",
@@ -152,8 +165,18 @@ def summarize(store: StudyStore) -> Summary:
         best=_point(best, spec, workload),
         verdict=verdict,
         cost_s=cost(store, records, best),
-        notes=spec.notes,
+        notes=spec.notes + _noise(store.visits(best.number) if best else []),
     )
+    found._records = tuple(records)
+    return found
+
+
+def _noise(visits: Sequence[Visit]) -> list[str]:
+    """Say so if something else was using the machine while the verdict was measured."""
+    busiest = max((v.measurement.noise.other_cpu_percent for v in visits if v.measurement.noise), default=0)
+    if busiest <= _BUSY_PERCENT:
+        return []
+    return [f"other processes used up to {busiest:.0f} % of the CPU while this was confirmed"]
 
 
 def best_record(records: Sequence[TrialRecord], spec: StudySpec) -> TrialRecord | None:
@@ -234,3 +257,41 @@ def _rounded(value: Any) -> Any:
 
 def _word(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _trial_rows(records: Sequence[TrialRecord]) -> list[tuple[str, ...]]:
+    """Every trial: what was set, what came out, what it cost."""
+    knobs = list(dict.fromkeys(name for record in records for name in record.params))
+    rows: list[tuple[str, ...]] = [
+        ("trial", *knobs, "time per token", "tokens per s", "same tokens", "engine", "took")
+    ]
+    for record in records:
+        measured = record.measurement
+        came = (record.status, record.reason, "")
+        if record.status == "complete" and measured is not None:
+            gaps = [gap for point in measured.points for gap in point.token_gap_ms]
+            came = (
+                format_ms(statistics.median(gaps)),
+                f"{statistics.fmean(point.tokens_per_s for point in measured.points):.0f}",
+                "" if record.same_tokens is None else f"{record.same_tokens:.0%}",
+            )
+        rows.append(
+            (
+                f"#{record.number}",
+                *(_word(record.params[name]) if name in record.params else "" for name in knobs),
+                *came,
+                "kept" if record.cost.is_live else "new",
+                format_duration(record.cost.total_s),
+            )
+        )
+    return rows
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
+    """An HTML table; the first row is its head."""
+    lines = []
+    for index, row in enumerate(rows):
+        tag = "td" if index else "th"
+        cells = "".join(f"<{tag} style='text-align:left'>{escape(cell)}</{tag}>" for cell in row)
+        lines.append(f"<tr>{cells}</tr>")
+    return f"<table>{''.join(lines)}</table>"

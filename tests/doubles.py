@@ -105,7 +105,8 @@ class ScriptedEngine:
         self._values = {
             name: value
             for name in KNOBS
-            if (value := getattr(recipe, name)) is not None or (value := self._script.chosen.get(name)) is not None
+            if (value := getattr(recipe, name)) is not None
+            or (value := self._script.chosen.get(name)) is not None
         }
         self._ceilings = {**self._values, **(ceilings or {})}
         self._dead = self._closed = False

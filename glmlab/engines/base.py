@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -56,6 +57,17 @@ class KnobStatus(_Record):
         return f"{self.low} to {self.high}"
 
 
+class EngineKnobs(dict[str, KnobStatus]):
+    """Live knob -> what one running engine can do with it; a notebook shows it as a table."""
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (name, str(status.value), status.allowed if status.live else f"not live: {status.why}")
+            for name, status in self.items()
+        ]
+        return _table([("knob", "now", "can be set live to"), *rows])
+
+
 class WorkerState(_Record):
     """What one worker reports of itself.
 
@@ -96,6 +108,19 @@ class EngineState(_Record):
     workers: list[WorkerState]
     backend: str
     versions: dict[str, str]
+
+    def _repr_html_(self) -> str:
+        knobs = ", ".join(f"{name} = {value}" for name, value in self.knobs.items())
+        return _table(
+            [
+                ("what", "read back from the engine"),
+                ("knobs", knobs),
+                ("KV pool", f"{self.kv_tokens:,} tokens"),
+                ("attention", self.backend),
+                ("workers", ", ".join(f"rank {w.rank} (process {w.pid})" for w in self.workers)),
+                ("versions", ", ".join(f"{name} {version}" for name, version in self.versions.items())),
+            ]
+        )
 
 
 class ApplyReport(_Record):
@@ -183,3 +208,13 @@ class Engine(Protocol):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None: ...
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    """An HTML table; the first row is its head."""
+    lines = []
+    for index, row in enumerate(rows):
+        tag = "td" if index else "th"
+        cells = "".join(f"<{tag} style='text-align:left'>{escape(cell)}</{tag}>" for cell in row)
+        lines.append(f"<tr>{cells}</tr>")
+    return f"<table>{''.join(lines)}</table>"

@@ -74,32 +74,31 @@ class VllmEngine:
         self.started = StartReport(seconds=time.perf_counter() - begin, notes=notes)
 
     def _set_to_recipe(self) -> list[str]:
-        """Bring the live knobs to the recipe's values and compare all else with what runs."""
-        live = {
-            name: value
-            for name, item in KNOBS.items()
-            if item.reach == "live" and (value := getattr(self._recipe, name)) is not None
-        }
-        asked = {k: v for k, v in live.items() if k in self._recipe.model_fields_set}
-        status = self.knobs()
-        changes = {k: v for k, v in asked.items() if status[k].value != v}
-        if changes:
-            try:
-                self.apply(**changes)
-            except KnobError as error:
-                raise EngineStartError(f"the recipe cannot be had here: {error}") from None
-        state = self.state()
+        """Compare what runs with what was asked for, and bring the live knobs to the recipe's values."""
         notes = []
-        for name in KNOBS:
-            wanted, found = getattr(self._recipe, name), state.knobs.get(name)
-            if wanted in (None, "auto") or found is None or wanted == found:
+        found = self.state().knobs
+        for name, item in KNOBS.items():
+            wanted = getattr(self._recipe, name)
+            if item.reach == "live" or wanted in (None, "auto") or found.get(name) in (None, wanted):
                 continue
             if name in self._recipe.model_fields_set:
                 raise EngineStartError(
-                    f"{name}: the recipe asks for {wanted!r}, but vLLM runs {found!r} with this"
+                    f"{name}: the recipe asks for {wanted!r}, but vLLM runs {found[name]!r} with this"
                     " model on this machine; set that, or leave the field out"
                 )
-            notes.append(f"{name}: vLLM chose {found!r} in place of the default {wanted!r}")
+            notes.append(f"{name}: vLLM chose {found[name]!r} in place of the default {wanted!r}")
+        changes = {
+            name: wanted
+            for name, item in KNOBS.items()
+            if item.reach == "live"
+            and name in self._recipe.model_fields_set
+            and (wanted := getattr(self._recipe, name)) not in (None, found.get(name))
+        }
+        try:
+            if changes:
+                self.apply(**changes)
+        except KnobError as error:
+            raise EngineStartError(f"the recipe cannot be had here: {error}") from None
         return notes
 
     # ------------------------------------------------------------------ what it is
@@ -129,7 +128,13 @@ class VllmEngine:
         return self._engine
 
     def _rpc(self, method: str, *args: Any) -> list[Any]:
-        return list(self._alive().collective_rpc(method, args=args))
+        try:
+            return list(self._alive().collective_rpc(method, args=args))
+        except Exception as error:
+            if not getattr(self._core.model_executor, "is_failed", False):
+                raise
+            self._broken = f"a worker died: {first_line(error)}"
+            raise EngineDiedError(self._broken) from error
 
     # ------------------------------------------------------------------ knobs
     def knobs(self) -> dict[str, KnobStatus]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 import glmlab
 from glmlab.errors import ExportError
-from glmlab.export.serve import plugin_knobs, serve_arguments, serve_environment
+from glmlab.export.serve import plugin_knobs, serve_arguments, serve_command, serve_environment
 from glmlab.knobs import Params
 from glmlab.recipe import Recipe
 from glmlab.storage import StudyStore
@@ -87,9 +87,9 @@ def export_bundle(store: StudyStore, directory: str | Path) -> Bundle:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ExportError(f"{target}: exists and is not empty; name a new directory")
     tuned = found.verdict.outcome == "win"
-    params = found.best.params if tuned else found.baseline.params
-    recipe = tuned_recipe(store, params)
-    command = "source env.sh && vllm serve --config serve.yaml"
+    # Without a win the recipe goes out as it came in, not even with vLLM's defaults spelled out.
+    recipe = tuned_recipe(store, found.best.params if tuned else {})
+    command = f"source env.sh && {serve_command()}"
     bundle = Bundle(directory=target, files=_FILES, tuned=tuned, headline=found.headline, command=command)
     _write(target, _contents(store, found, recipe, bundle))
     return bundle

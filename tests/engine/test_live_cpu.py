@@ -194,9 +194,7 @@ def test_a_crash_in_a_worker_during_a_change_restores(
 def test_a_knob_that_did_not_reach_the_kernels_fails_the_measurement(
     engine: VllmEngine, workload: Workload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        cpu_attention.CpuAttention, "used", lambda _self: {"cpu_split_kv": False}
-    )
+    monkeypatch.setattr(cpu_attention.CpuAttention, "used", lambda _self: {"cpu_split_kv": False})
     with pytest.raises(MeasureError, match="cpu_split_kv: set to True on rank 0, but"):
         engine.measure(workload)
 

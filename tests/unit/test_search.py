@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import pytest
 
@@ -10,9 +12,14 @@ from glmlab.knobs import KnobSpace, params_key
 from glmlab.recipe import Recipe
 from glmlab.search import Past, Search
 
+Params = dict[str, Any]
+Value = Callable[[Params], Any]
+Violations = Callable[[Params], dict[str, float]]
+
 RECIPE = Recipe.parse({"name": "unit", "model": "tiny/glm4-moe"})
 LISTED = KnobSpace.parse(
-    {"cpu_split_kv": [True, False], "max_num_seqs": [4, 8], "block_size": [32, 64], "cpu_threads": [1, 2]}, RECIPE
+    {"cpu_split_kv": [True, False], "max_num_seqs": [4, 8], "block_size": [32, 64], "cpu_threads": [1, 2]},
+    RECIPE,
 )
 LISTED_BASE = {"cpu_split_kv": True, "max_num_seqs": 8, "block_size": 64, "cpu_threads": 1}
 # 2 x 32 x 128 points: more than are ever listed.
@@ -37,7 +44,7 @@ CONDITIONAL = KnobSpace.parse(
 CONDITIONAL_BASE = {"cpu_split_kv": True, "max_num_seqs": 4, "cpu_threads": 1, "block_size": 32}
 
 
-def bowl(params):
+def bowl(params: Params) -> Any:
     """Best at 16 sequences and 2048 tokens."""
     return (
         1.0
@@ -47,19 +54,31 @@ def bowl(params):
     )
 
 
-def result(params, value=bowl, violations=()):
+def result(params: Params, value: Value = bowl, violations: dict[str, float] | None = None) -> Past:
     values = value(params)
-    return Past(params, values if values is None or isinstance(values, tuple) else (values,), dict(violations))
+    return Past(
+        params, values if values is None or isinstance(values, tuple) else (values,), violations or {}
+    )
 
 
-def search(space, baseline, *, seed=0, budget=None, maximize=(False,), past=()):
+def search(
+    space: KnobSpace,
+    baseline: Params,
+    *,
+    seed: int = 0,
+    budget: int | None = None,
+    maximize: tuple[bool, ...] = (False,),
+    past: Iterable[Past] = (),
+) -> Search:
     made = Search(space, baseline, maximize=maximize, seed=seed, budget=budget)
     for item in past:
         made.tell(item)
     return made
 
 
-def go_on(engine, count, value=bowl, violations=lambda params: {}):
+def go_on(
+    engine: Search, count: int, value: Value = bowl, violations: Violations = lambda params: {}
+) -> list[Past]:
     """Propose and tell, up to so many times."""
     pasts = []
     for _ in range(count):
@@ -71,7 +90,7 @@ def go_on(engine, count, value=bowl, violations=lambda params: {}):
     return pasts
 
 
-def points(pasts):
+def points(pasts: Iterable[Past]) -> list[Params]:
     return [p.params for p in pasts]
 
 
@@ -109,9 +128,7 @@ def test_a_listed_space_goes_plan_by_plan_the_baselines_first(seed):
 @pytest.mark.parametrize(("space", "baseline"), [(LISTED, LISTED_BASE), (LARGE, LARGE_BASE)])
 def test_the_seed_alone_decides(space, baseline):
     value = bowl if space is LARGE else lambda p: 1.0
-    one, same, other = (
-        points(go_on(search(space, baseline, seed=seed), 14, value)) for seed in (1, 1, 2)
-    )
+    one, same, other = (points(go_on(search(space, baseline, seed=seed), 14, value)) for seed in (1, 1, 2))
     assert one == same
     assert one != other
 
@@ -163,7 +180,9 @@ def test_conditions_are_respected(budget):
     assert len(visited) == len(list(CONDITIONAL.grid())) == 3 * (1 + 2 + 2 * 3)
 
 
-def late(value, violations=lambda params: {}, maximize=(False,)):
+def late(
+    value: Value, violations: Violations = lambda params: {}, maximize: tuple[bool, ...] = (False,)
+) -> Iterator[Any]:
     """The last third of 60 proposals, for each of five seeds."""
     for seed in range(5):
         engine = search(LARGE, LARGE_BASE, seed=seed, budget=60, maximize=maximize)
@@ -186,10 +205,12 @@ def test_a_plan_that_has_nothing_left_is_not_stayed_in():
     plan = LISTED.plan(LISTED_BASE)
     for point in [p for p in LISTED.grid() if LISTED.plan(p) == plan]:
         engine.tell(result(point, lambda p: 1.0))
-    assert LISTED.plan(engine.next(live_per_plan=100)) != plan
+    following = engine.next(live_per_plan=100)
+    assert following is not None
+    assert LISTED.plan(following) != plan
 
 
-# ------------------------------------------------------------------------------ failures, constraints, objectives
+# ---------------------------------------------------------------------------- failures and objectives
 def test_failures_steer_the_sampler_away_although_it_is_fast_beside_them():
     failed = [p.values is None for p in late(lambda p: None if p["max_num_seqs"] > 8 else bowl(p))]
     assert sum(failed) / len(failed) < 0.6  # by chance: 0.75, give or take 0.04
@@ -213,14 +234,14 @@ def test_a_maximized_objective_is_sought_at_its_top():
     assert sum(found) / len(found) > -2.0  # by chance: -2.5, give or take 0.06
 
 
-def two_objectives(params):
+def two_objectives(params: Params) -> tuple[float, float]:
     """Both are best at few sequences; they disagree about the tokens."""
     tokens = params["max_num_batched_tokens"]
     return params["max_num_seqs"] + tokens / 4096, params["max_num_seqs"] + 1 - tokens / 4096
 
 
 def test_several_objectives_are_proposed_without_duplicates_and_past_failures():
-    def sometimes(params):
+    def sometimes(params: Params) -> tuple[float, float] | None:
         return None if params["block_size"] == 64 else two_objectives(params)
 
     pasts = go_on(search(LARGE, LARGE_BASE, budget=30, maximize=(False, False)), 30, sometimes)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import optuna
 import pytest
 
 from glmlab.errors import StorageError
+from glmlab.knobs import Params
 from glmlab.measurement import SCHEMA, Measurement, PointMeasurement
 from glmlab.storage import StudyStore, check_writable, study_lock, study_names
 from glmlab.study_spec import StudySpec
@@ -18,13 +20,17 @@ SPEC = StudySpec.parse(
     {
         "study": "unit",
         "recipe": {"name": "unit", "model": "tiny/glm4-moe", "block_size": 32},
-        "space": {"cpu_split_kv": [True, False], "max_num_seqs": {"low": 1, "high": 16}, "block_size": [32, 64]},
+        "space": {
+            "cpu_split_kv": [True, False],
+            "max_num_seqs": {"low": 1, "high": 16},
+            "block_size": [32, 64],
+        },
     }
 )
-POINT = {"cpu_split_kv": False, "max_num_seqs": 7, "block_size": 64}
+POINT: Params = {"cpu_split_kv": False, "max_num_seqs": 7, "block_size": 64}
 
 
-def a_measurement():
+def a_measurement() -> Measurement:
     return Measurement(
         evidence="simulated",
         points=[
@@ -39,11 +45,11 @@ def a_measurement():
     )  # fmt: skip
 
 
-def complete(value=2.0, **changes):
-    fields = {
+def complete(**changes: Any) -> TrialRecord:
+    fields: dict[str, Any] = {
         "status": "complete",
         "params": POINT,
-        "values": (value,),
+        "values": (2.0,),
         "measurement": a_measurement(),
         "cost": TrialCost(apply_s=0.01, measure_s=0.2),
         "violations": {"kv_tokens": -5.0},
@@ -55,7 +61,11 @@ def complete(value=2.0, **changes):
 
 @pytest.fixture(params=["sqlite", "journal"])
 def url(request, tmp_path):
-    return f"sqlite:///{tmp_path}/studies.db" if request.param == "sqlite" else f"journal://{tmp_path}/studies.log"
+    return (
+        f"sqlite:///{tmp_path}/studies.db"
+        if request.param == "sqlite"
+        else f"journal://{tmp_path}/studies.log"
+    )
 
 
 @pytest.fixture
@@ -63,11 +73,11 @@ def store(url):
     return StudyStore.create(SPEC, url, directions=["minimize"])
 
 
-def reopened(store):
+def reopened(store: StudyStore) -> StudyStore:
     return StudyStore.load(store.name, store.url)
 
 
-def one_line(error):
+def one_line(error: pytest.ExceptionInfo[StorageError]) -> str:
     message = str(error.value)
     assert "\n" not in message
     return message
@@ -94,7 +104,7 @@ def test_loading_without_a_storage_says_how_to_get_one(url):
 
 
 def test_loading_a_misspelt_study_names_the_nearest(store):
-    with pytest.raises(StorageError, match="study 'unti': not in .*; did you mean unit"):
+    with pytest.raises(StorageError, match=r"study 'unti': not in .*; did you mean unit"):
         StudyStore.load("unti", store.url)
 
 
@@ -102,7 +112,9 @@ def test_a_study_of_a_newer_schema_is_refused(store):
     store.optuna_study.set_user_attr("glmlab:schema", SCHEMA + 1)
     with pytest.raises(StorageError) as error:
         reopened(store)
-    assert one_line(error).endswith(f"has schema {SCHEMA + 1}, this glmlab reads up to {SCHEMA}; upgrade glmlab")
+    assert one_line(error).endswith(
+        f"has schema {SCHEMA + 1}, this glmlab reads up to {SCHEMA}; upgrade glmlab"
+    )
 
 
 def test_somebody_elses_study_is_refused(tmp_path):
@@ -117,9 +129,10 @@ def test_a_study_that_was_killed_in_the_making_can_be_run_again(url, monkeypatch
     def killed(self, key, value):
         raise SystemExit(9)
 
-    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+    with monkeypatch.context() as patch:
         patch.setattr(StudyStore, "_set", killed)
-        StudyStore.create(SPEC, url, directions=["minimize"])
+        with pytest.raises(SystemExit):
+            StudyStore.create(SPEC, url, directions=["minimize"])
     store = StudyStore.open("unit", url) or StudyStore.create(SPEC, url, directions=["minimize"])
     assert store.identity == SPEC.identity()
 
@@ -182,6 +195,7 @@ def held(url):
         [sys.executable, "-c", HOLDER, "unit", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     with child:
+        assert child.stdout is not None
         assert child.stdout.readline() == "held\n"
         yield child
         child.kill()
@@ -270,7 +284,10 @@ def test_what_a_killed_driver_left_running_is_ended_as_interrupted(store):
     again = reopened(store)
     assert again.end_interrupted() == 1
     assert again.end_interrupted() == 0
-    assert [(r.status, r.params["max_num_seqs"]) for r in again.records()] == [("complete", 7), ("interrupted", 8)]
+    assert [(r.status, r.params["max_num_seqs"]) for r in again.records()] == [
+        ("complete", 7),
+        ("interrupted", 8),
+    ]
 
 
 def test_a_trial_that_was_only_queued_when_the_driver_was_killed_holds_nobody_up(store):

@@ -1,0 +1,44 @@
+"""Two tensor-parallel workers: both report, one that dies takes the engine with it, cleanly."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+from processes import wait_until_gone
+
+from glmlab import Workload
+from glmlab.engines.child import ChildEngine
+from glmlab.errors import EngineDiedError, EngineError
+from glmlab.recipe import Recipe
+
+
+def test_both_ranks_prove_what_they_have_and_a_dead_one_ends_it(recipe: Recipe, workload: Workload) -> None:
+    engine = ChildEngine(recipe.replace(tensor_parallel=2))
+    pids = engine.pids
+    try:
+        state = engine.state()
+        assert state.knobs["tensor_parallel"] == 2
+        assert sorted(worker.rank for worker in state.workers) == [0, 1]
+        assert len({worker.pid for worker in state.workers}) == 2
+
+        before = engine.measure(workload)
+        engine.apply(cpu_split_kv=False, cpu_attn_isa="vec16", max_num_seqs=2)
+        after = engine.measure(workload)
+        for worker in engine.state().workers:
+            assert worker.values == {"cpu_split_kv": False, "cpu_attn_isa": "vec16"}
+            assert worker.used == worker.values
+        assert before.same_tokens(after) > 0.9
+        assert max(after.point(64, 4).step_tokens) == 2
+        assert {memory.rank for memory in after.memory} == {0, 1}
+
+        os.kill(state.workers[1].pid, signal.SIGKILL)
+        with pytest.raises(EngineError) as death:
+            for _ in range(100):
+                engine.measure(workload)
+        assert isinstance(death.value, EngineDiedError)
+        assert "\n" not in str(death.value)
+    finally:
+        engine.close()
+    assert not wait_until_gone(pids)
