@@ -23,7 +23,7 @@ Side = Literal["baseline", "best"]
 def confirm(
     store: StudyStore,
     runner: TrialRunner,
-    records: Sequence[TrialRecord],
+    baseline: TrialRecord,
     best: TrialRecord,
     *,
     show: Progress,
@@ -34,7 +34,6 @@ def confirm(
     Search results do not count: the best of many was picked for being fast that once.
     """
     spec = runner.spec
-    baseline = next(record for record in records if record.status == "complete")
     if best.number == baseline.number:
         store.verdict = {"best": best.number, "verdict": _no_rival(spec).model_dump()}
         return
@@ -51,8 +50,12 @@ def confirm(
         if stop():
             return
         side = _side(index)
-        params = best.params if side == "best" else baseline.params
+        params, other = best.params, baseline.params
+        if side == "baseline":
+            params, other = other, params
         try:
+            if index and side == _side(index - 1):
+                runner.leave(other)
             visit = _visit(spec, runner, side, index // 2, params)
         except (EngineError, InputError) as error:
             show.message(f"confirmation stopped: {error}; run the study again to continue it")

@@ -53,7 +53,8 @@ class InputError(GlmlabError):
                 message = "unknown key"
             elif item["type"] == "missing":
                 message, shown = "missing", ""
-            value = f" = {_short(shown)}" if shown and item["type"] != "value_error" else ""
+            whole = isinstance(item.get("input"), dict) or not path
+            value = f" = {_short(shown)}" if shown and not whole else ""
             parts.append(f"{path}{value}: {message}" if path else message)
         seen = dict.fromkeys(parts)
         return cls(f"{where}: " + "; ".join(seen))

@@ -140,6 +140,9 @@ class KnobSpace:
             raise KnobError(f"space: expected knobs and their values, found {type(spec).__name__}")
         dimensions = [_dimension(name, body) for name, body in spec.items()]
         for dimension in dimensions:
+            for other, values in dimension.when.items():
+                for value in values:
+                    _check_value(other, value, recipe, where=f"space.{dimension.name}.when.")
             for value in (dimension.low, dimension.high) if dimension.is_range else dimension.values:
                 _check_value(dimension.name, value, recipe)
         return cls(*dimensions)
@@ -273,7 +276,7 @@ def _dimension(name: Any, body: Any) -> Dimension:
 
 
 def _values(known: Knob, body: Any) -> tuple[Value, ...]:
-    if isinstance(body, str) or not hasattr(body, "__iter__"):
+    if isinstance(body, str | Mapping) or not hasattr(body, "__iter__"):
         raise KnobError(f"space.{known.name} = {body!r}: expected a list of values or {{low, high}}")
     values = tuple(body)
     if not values:
@@ -318,12 +321,12 @@ def _conditions(name: Any, body: Any) -> dict[str, tuple[Value, ...]]:
     }
 
 
-def _check_value(name: str, value: Value, recipe: Recipe) -> None:
+def _check_value(name: str, value: Value, recipe: Recipe, where: str = "space.") -> None:
     """Let the Recipe's own validation judge one value, apart from the other fields."""
     if value is None:
-        raise KnobError(f"space.{name}: null is no value; name what it stands for")
+        raise KnobError(f"{where}{name}: null is no value; name what it stands for")
     alone = {"name": recipe.name, "model": recipe.model, "max_num_seqs": 1, name: value}
     try:
         Recipe.parse(alone, where="space")
     except RecipeError as error:
-        raise KnobError(str(error)) from None
+        raise KnobError(where + str(error).removeprefix("space: ")) from None

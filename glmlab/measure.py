@@ -166,6 +166,8 @@ def _run(engine: Stepper, prompts: list[list[int]], max_tokens: int, *, device: 
         if extra:
             device_ms = _device_steps(engine)
         device_pass_ms = (time.perf_counter() - device_begin) * 1e3
+        for request in requests.values():  # those that began before the others went further
+            del request.tokens[max_tokens:], request.gaps_ms[max_tokens - 1 :]
     finally:
         if engine.has_unfinished():
             engine.abort(list(requests))

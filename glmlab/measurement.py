@@ -18,7 +18,8 @@ SCHEMA = 1  # of everything that is stored with a trial
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # What a later version of this schema stored may hold more: what is known is read.
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 class PointMeasurement(_Record):

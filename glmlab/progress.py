@@ -83,13 +83,16 @@ class Terminal:
 class Notebook:
     """A tqdm bar, which is a widget where widgets are installed."""
 
+    # Without tqdm's own rate and rest: it does not know that a trial may cost a new engine.
+    _FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+
     def __init__(self) -> None:
         self._bar: Any = None
 
     def start(self, study: str, done: int, total: int | None, seconds: float | None) -> None:
         from tqdm.auto import tqdm
 
-        self._bar = tqdm(desc=study, total=total, initial=done, unit="trial", dynamic_ncols=True)
+        self._bar = tqdm(desc=study, total=total, initial=done, bar_format=self._FORMAT, dynamic_ncols=True)
 
     def message(self, text: str) -> None:
         from tqdm.auto import tqdm

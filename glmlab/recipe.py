@@ -202,6 +202,13 @@ class Recipe(BaseModel):
         """Write :meth:`to_yaml` to a file."""
         Path(path).write_text(self.to_yaml(), encoding="utf-8")
 
+    def __eq__(self, other: object) -> bool:
+        """Equal fields; what a recipe was read from does not count."""
+        return isinstance(other, Recipe) and self.model_dump() == other.model_dump()
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.fingerprint))
+
     def __repr__(self) -> str:
         shown = {**self.model_dump(exclude_defaults=True)}
         return f"Recipe({', '.join(f'{key}={value!r}' for key, value in shown.items())})"

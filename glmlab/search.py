@@ -20,10 +20,12 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, NSGAIISampler, PartialFixedSampler, TPESampler
+from optuna.samplers import PartialFixedSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
 from glmlab.knobs import Dimension, KnobSpace, Params, params_key, same_value
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would announce each study in memory
 
 _EXHAUSTIVE = 4096  # spaces up to this size are listed, so that "all seen" is known
 _TRIES = 16  # proposals that may turn out to be duplicates before one is drawn from the rest
@@ -180,12 +182,8 @@ class Search:
 
     def _sample(self, fixed: Params, *, seed: int) -> Params:
         """Ask Optuna's sampler once, with the plan held fixed where one is given."""
-        sampler: BaseSampler
-        if len(self._maximize) > 1:
-            sampler = NSGAIISampler(seed=seed, population_size=10)
-        else:
-            startup = max(4, min(10, len(self._space) * 3))
-            sampler = TPESampler(seed=seed, n_startup_trials=startup)
+        startup = max(4, min(10, len(self._space) * 3))
+        sampler = TPESampler(seed=seed, n_startup_trials=startup)
         with warnings.catch_warnings():
             # Experimental since Optuna 3, and just what is needed here.
             warnings.simplefilter("ignore", ExperimentalWarning)

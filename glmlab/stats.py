@@ -33,7 +33,7 @@ class Verdict(BaseModel):
         One sentence for people.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)  # stored, see TrialRecord
 
     outcome: Outcome
     ratio: float

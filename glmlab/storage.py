@@ -40,7 +40,6 @@ _STATES = {
     "interrupted": TrialState.FAIL,
 }
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
@@ -73,6 +72,8 @@ class StudyStore:
             study = optuna.load_study(study_name=name, storage=storage, sampler=RandomSampler(0))
         store = cls(study, url)
         schema = store._attribute("schema")
+        if schema is None and store._is_stillborn():
+            return None
         if schema is None:
             raise StorageError(
                 f"study {name!r} in {url}: was not made by glmlab; choose another name or storage"
@@ -101,9 +102,12 @@ class StudyStore:
         """Make a new study; the caller holds its lock."""
         check_writable(url)
         with _in_one_line(url):
+            storage = _connect(url)
+            if spec.study in optuna.get_all_study_names(storage):  # stillborn, or `open` had it
+                optuna.delete_study(study_name=spec.study, storage=storage)
             study = optuna.create_study(
                 study_name=spec.study,
-                storage=_connect(url),
+                storage=storage,
                 directions=directions,
                 sampler=RandomSampler(0),
             )
@@ -115,9 +119,14 @@ class StudyStore:
         store._set("spec", spec.model_dump(mode="json"))
         store._set("identity", spec.identity())
         store._set("recipe", json.loads(spec.base_recipe.model_dump_json(exclude_defaults=True)))
-        # Last: a study without it was interrupted in the making, and is completed by `ensure`.
+        # Last: a study without it was interrupted in the making, and is made anew.
         store._set("schema", SCHEMA)
         return store
+
+    def _is_stillborn(self) -> bool:
+        """Whether making this study was interrupted: no trial, and nothing but glmlab's beginnings."""
+        ours = all(key.startswith(f"{_RECORD}:") for key in self._study.user_attrs)
+        return ours and not self._study.get_trials(deepcopy=False)
 
     # ------------------------------------------------------------------ trials
     def begin(self, params: Params, space: KnobSpace) -> optuna.Trial:

@@ -16,13 +16,13 @@ from glmlab.engines import Engine
 from glmlab.errors import KnobError, StudyError
 from glmlab.interrupt import StopOnInterrupt
 from glmlab.knobs import KnobSpace, Params, params_key
-from glmlab.measurement import METRICS, Measurement
+from glmlab.measurement import METRICS
 from glmlab.progress import Progress, Silent
 from glmlab.recipe import Recipe
 from glmlab.search import Past, Search
 from glmlab.storage import DEFAULT_URL, Direction, StudyStore, check_writable, study_lock
 from glmlab.study_spec import Budget, StudySpec
-from glmlab.summary import Summary, best_record, show_values, summarize
+from glmlab.summary import Summary, baseline_record, best_record, show_values, summarize
 from glmlab.trial import TrialRunner
 from glmlab.trial_record import TrialRecord
 
@@ -202,9 +202,10 @@ class _Run:
             self._show.message(f"note: {note}")
         runner = TrialRunner(self._spec, self._workload, self._keeper, baseline, space)
         records = self._search(store, runner, baseline, space)
+        first = baseline_record(records, space.active(baseline))
         best = best_record(records, self._spec)
-        if best is not None and not self._stop():
-            confirm(store, runner, records, best, show=self._show, stop=self._stop)
+        if first is not None and best is not None and not self._stop():
+            confirm(store, runner, first, best, show=self._show, stop=self._stop)
 
     def _first_engine(self) -> tuple[Params, KnobSpace]:
         """Start the baseline's engine and let it judge the space; nothing is stored yet."""
@@ -231,11 +232,19 @@ class _Run:
             seed=self._spec.seed,
             budget=self._budget.trials,
         )
-        records = [r for r in store.records() if r.status != "interrupted"]
-        twice = self._interrupted_twice(store)
-        for record in sorted(records + twice, key=lambda r: r.number):
+        first = params_key(space.active(baseline))
+        stored = store.records()
+        records = [r for r in stored if r.status != "interrupted"]
+        # A baseline that came to nothing is told to nobody, so that it is the next to be tried.
+        told = [
+            r
+            for r in records + _interrupted_twice(stored)
+            if r.status == "complete" or params_key(r.params) != first
+        ]
+        for record in sorted(told, key=lambda r: r.number):
             search.tell(past(record))
-        runner.baseline_measurement = _baseline_measurement(records)
+        known = baseline_record(records, space.active(baseline))
+        runner.baseline_measurement = known.measurement if known else None
         total = self._budget.trials
         if search.size is not None:
             total = min(total or search.size, search.size)
@@ -251,19 +260,12 @@ class _Run:
             search.tell(past(record))
             best = best_record(records, self._spec)
             self._show.trial(record, show_values(best, self._spec), self._left_s(records, total))
-            if record.number == 0 and record.status != "complete":
+            if params_key(params) == first and record.status != "complete":
                 raise StudyError(
                     f"study {self._spec.study!r}: the baseline {record.status}: {record.reason};"
                     " without it nothing can be compared"
                 )
         return records
-
-    def _interrupted_twice(self, store: StudyStore) -> list[TrialRecord]:
-        interrupted = [r for r in store.records() if r.status == "interrupted" and r.params]
-        counts: dict[str, list[TrialRecord]] = {}
-        for record in interrupted:
-            counts.setdefault(repr(sorted(record.params.items())), []).append(record)
-        return [same[-1] for same in counts.values() if len(same) >= _TWICE]
 
     def _is_spent(self, records: list[TrialRecord]) -> bool:
         budget = self._budget
@@ -333,8 +335,13 @@ def past(record: TrialRecord) -> Past:
     return Past(record.params, record.values, record.violations)
 
 
-def _baseline_measurement(records: list[TrialRecord]) -> Measurement | None:
-    return next((r.measurement for r in records if r.measurement is not None), None)
+def _interrupted_twice(records: list[TrialRecord]) -> list[TrialRecord]:
+    """Points that took the driver down twice: they count as tried."""
+    counts: dict[str, list[TrialRecord]] = {}
+    for record in records:
+        if record.status == "interrupted" and record.params:
+            counts.setdefault(params_key(record.params), []).append(record)
+    return [same[-1] for same in counts.values() if len(same) >= _TWICE]
 
 
 def _spent_s(records: list[TrialRecord]) -> float:

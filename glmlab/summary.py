@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
-from glmlab.knobs import Params
+from glmlab.knobs import Params, params_key
 from glmlab.measurement import METRICS, Evidence, find_metric
 from glmlab.stats import Verdict
 from glmlab.storage import StudyStore
@@ -116,7 +116,7 @@ class Summary(BaseModel):
             (
                 label,
                 f"#{point.trial}",
-                *(f"{point.values[name]:.4g} {find_metric(name).unit}" for name in point.values),
+                *(_quantity(name, value) for name, value in point.values.items()),
                 ", ".join(f"{name} = {_word(value)}" for name, value in point.params.items()),
             )
             for label, point in (("baseline", self.baseline), ("best", self.best))
@@ -124,8 +124,8 @@ class Summary(BaseModel):
         ]
         objectives = list(self.baseline.values) if self.baseline else []
         cost = self.cost_s
-        facts = [f"{count} {status}" for status, count in self.trials.items() if count]
-        lines = [f"trials: {', '.join(facts) or 'none'}; evidence: {self.evidence}"]
+        counts = [f"{count} {status}" for status, count in self.trials.items() if count]
+        lines = [f"trials: {', '.join(counts) or 'none'}; evidence: {self.evidence}"]
         if cost.times_cheaper is not None and cost.live_trial is not None and cost.restart_trial is not None:
             live, restart = format_duration(cost.live_trial), format_duration(cost.restart_trial)
             lines.append(
@@ -136,7 +136,7 @@ class Summary(BaseModel):
         return (
             f"<p><b>study {escape(self.study)}: {escape(self.headline)}</b></p>"
             + _table([("", "trial", *objectives, "knobs"), *points])
-            + "".join(f"<p>{escape(line)}</p>" for line in lines)
+            + f"<p>{'<br>'.join(map(escape, lines))}</p>"
             + (_table(_trial_rows(self._records)) if self._records else "")
         )
 
@@ -149,7 +149,7 @@ def summarize(store: StudyStore) -> Summary:
     for record in records:
         if record.status in counts:
             counts[record.status] += 1
-    baseline = next((r for r in records if r.status == "complete"), None)
+    baseline = baseline_record(records, spec.knob_space.active(store.baseline or {}))
     best = best_record(records, spec)
     stored = store.verdict
     verdict = None
@@ -191,6 +191,12 @@ def best_record(records: Sequence[TrialRecord], spec: StudySpec) -> TrialRecord 
     return best
 
 
+def baseline_record(records: Sequence[TrialRecord], params: Params) -> TrialRecord | None:
+    """The complete trial of the baseline's values."""
+    wanted = params_key(params)
+    return next((r for r in records if r.status == "complete" and params_key(r.params) == wanted), None)
+
+
 def _beats(value: float, other: float, maximize: bool) -> bool:
     return value > other if maximize else value < other
 
@@ -200,7 +206,7 @@ def show_values(record: TrialRecord | None, spec: StudySpec) -> str:
     if record is None or not record.values:
         return "none yet"
     return ", ".join(
-        f"{name.removesuffix('_ms')} {value:.3g} {find_metric(name).unit}"
+        f"{name.removesuffix('_ms')} {_quantity(name, value)}"
         for name, value in zip(spec.objective, record.values, strict=True)
     )
 
@@ -259,6 +265,12 @@ def _word(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def _quantity(metric: str, value: float) -> str:
+    """A metric's value with its unit, never in exponent form."""
+    digits = f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{digits} {find_metric(metric).unit}"
+
+
 def _trial_rows(records: Sequence[TrialRecord]) -> list[tuple[str, ...]]:
     """Every trial: what was set, what came out, what it cost."""
     knobs = list(dict.fromkeys(name for record in records for name in record.params))
@@ -267,7 +279,7 @@ def _trial_rows(records: Sequence[TrialRecord]) -> list[tuple[str, ...]]:
     ]
     for record in records:
         measured = record.measurement
-        came = (record.status, record.reason, "")
+        came: tuple[str, ...] = (record.status, record.reason, "")
         if record.status == "complete" and measured is not None:
             gaps = [gap for point in measured.points for gap in point.token_gap_ms]
             came = (

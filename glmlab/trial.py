@@ -57,6 +57,16 @@ class TrialRunner:
         live = {name: values[name] for name in self._space.live}
         return self._keeper.ready(self.recipe(params), live)
 
+    def leave(self, other: Params) -> None:
+        """Leave the present state, so that entering it again is a visit of its own.
+
+        A live state is left for ``other``; where that needs another engine, this one is closed.
+        """
+        if self._keeper.is_live(self.recipe(other)):
+            self.enter(other)
+        else:
+            self._keeper.close()
+
     def run(self, store: StudyStore, params: Params, begin: float) -> TrialRecord:
         """Run a point as a trial of the store.
 

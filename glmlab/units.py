@@ -11,10 +11,11 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 def format_bytes(count: float) -> str:
     """Bytes in decimal units, as storage and GPU vendors count: 1 GB is 1e9 bytes."""
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if abs(count) >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count:.0f} B"
+    for unit, size in (("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12)):
+        # Rounded first: 999,999 bytes are 1 MB, not 1e+03 kB.
+        if abs(rounded := float(f"{count / size:.3g}")) < 1000 and abs(count) >= 999.5:
+            return f"{rounded:.3g} {unit}"
+    return f"{count:.0f} B" if abs(count) < 1000 else f"{count / 1e12:.0f} TB"
 
 
 def format_ms(ms: float) -> str:

@@ -72,7 +72,8 @@ def dump_yaml(values: dict[str, Any], like: Any = None) -> str:
     for key in [key for key in document if key not in values]:
         del document[key]
     for key, value in values.items():
-        if key not in document or _plain(document[key]) != value:
+        # As text: True and 1 are equal to Python and two things to YAML.
+        if key not in document or repr(_plain(document[key])) != repr(value):
             document[key] = value
     buffer = io.StringIO()
     _yaml().dump(document, buffer)

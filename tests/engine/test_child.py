@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import alive, wait_until_gone
 
 from glmlab import Workload, start
 from glmlab.engines.child import ChildEngine
 from glmlab.engines.vllm_engine import VllmEngine
 from glmlab.errors import EngineDiedError, EngineError, EngineStartError, KnobError
 from glmlab.recipe import Recipe
+from tests.processes import alive, wait_until_gone
 
 
 @pytest.fixture(scope="module")

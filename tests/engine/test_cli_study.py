@@ -13,9 +13,9 @@ from typing import Any
 
 import psutil
 import pytest
-from processes import alive, wait_until_gone
 
 from glmlab.storage import StudyStore
+from tests.processes import alive, wait_until_gone
 
 SPEC = """\
 study: killed

@@ -119,7 +119,7 @@ def test_a_study_of_a_newer_schema_is_refused(store):
 
 def test_somebody_elses_study_is_refused(tmp_path):
     url = f"sqlite:///{tmp_path}/studies.db"
-    optuna.create_study(study_name="theirs", storage=url)
+    optuna.create_study(study_name="theirs", storage=url).ask()
     with pytest.raises(StorageError) as error:
         StudyStore.open("theirs", url)
     assert "was not made by glmlab; choose another name or storage" in one_line(error)
