@@ -54,7 +54,8 @@ def start(
     start_timeout_s : float
         A child that is not up by then is killed.
     log_path : str or Path, optional
-        Where a child's output goes; a file in the user's cache folder by default.
+        Where the engine's output goes; a file in the user's cache folder by default. In a kernel
+        the first engine decides for all.
 
     Returns
     -------
@@ -74,9 +75,11 @@ def start(
     found = find_recipe(recipe)
     installed_vllm()
     if home == "kernel":
+        from glmlab.engines.engine_log import kernel_log_path
         from glmlab.engines.vllm_engine import VllmEngine
 
-        return VllmEngine(found, ceilings=ceilings)
+        path = Path(log_path) if log_path else kernel_log_path()
+        return VllmEngine(found, ceilings=ceilings, log_path=path)
     if home == "child":
         from glmlab.engines.child import ChildEngine
 

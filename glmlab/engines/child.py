@@ -18,7 +18,7 @@ import psutil
 from pydantic import BaseModel, TypeAdapter
 
 from glmlab import errors
-from glmlab.engines.base import ApplyReport, EngineState, KnobStatus, StartReport
+from glmlab.engines.base import ApplyReport, EngineKnobs, EngineState, KnobStatus, StartReport
 from glmlab.engines.engine_log import new_log_path, problem_line, tail
 from glmlab.engines.protocol import Apply, Ask, Channel, Done, Failed, Measure, Start, replies
 from glmlab.engines.vllm_args import engine_environment
@@ -102,7 +102,7 @@ class ChildEngine:
 
     # ------------------------------------------------------------------ Engine
     def knobs(self) -> dict[str, KnobStatus]:
-        return _knobs.validate_json(self._call(Ask(op="knobs")))
+        return EngineKnobs(_knobs.validate_json(self._call(Ask(op="knobs"))))
 
     def state(self) -> EngineState:
         return EngineState.model_validate_json(self._call(Ask(op="state")))

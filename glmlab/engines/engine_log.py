@@ -1,12 +1,20 @@
-"""The output of a child engine: where it goes, and what of it is worth showing."""
+"""The output of an engine: where it goes, and what of it is worth showing."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import itertools
+import json
+import logging
 import os
 import re
+import tempfile
 import time
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from platformdirs import user_cache_path
 
@@ -55,3 +63,63 @@ def problem_line(path: Path) -> str:
         if found := _ERROR.match(line.strip()):
             return _PREFIX.sub("", found.group(1))[:300]
     return ""
+
+
+@functools.cache
+def kernel_log_path() -> Path:
+    """The file for all engines of this very process: some vLLM settle only once where they log."""
+    return new_log_path("kernel")
+
+
+@contextlib.contextmanager
+def vllm_log_in(path: Path) -> Iterator[dict[str, str]]:
+    """While an engine starts in this process: send what vLLM and its imports say to a file.
+
+    Yields
+    ------
+    dict
+        Variables to start with, which take vLLM's workers along. vLLM's log stays where it is for
+        whoever has set it up in the environment.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    own = os.environ.get("VLLM_LOGGING_CONFIG_PATH") or os.environ.get("VLLM_CONFIGURE_LOGGING") == "0"
+    log = logging.getLogger("vllm")
+    early = logging.FileHandler(path, delay=True)  # until vLLM has read the configuration
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        configuration = Path(folder) / "logging.json"
+        configuration.write_text(json.dumps(_configuration(path)), encoding="utf-8")
+        warnings.showwarning = lambda message, category, *_, **__: log.warning(
+            "%s: %s", category.__name__, message
+        )
+        log.addHandler(early)
+        try:
+            variables = {"TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR")}
+            if not own:
+                variables["VLLM_LOGGING_CONFIG_PATH"] = str(configuration)
+            yield variables
+        finally:
+            log.removeHandler(early)
+            early.close()
+
+
+def _configuration(path: Path) -> dict[str, Any]:
+    """For logging.config.dictConfig, which is what vLLM takes."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"plain": {"format": "%(levelname)s %(asctime)s %(process)d %(name)s: %(message)s"}},
+        "handlers": {
+            "file": {
+                "class": "logging.FileHandler",
+                "filename": str(path.absolute()),
+                "formatter": "plain",
+            }
+        },
+        "loggers": {
+            "vllm": {
+                "handlers": ["file"],
+                "level": os.environ.get("VLLM_LOGGING_LEVEL", "INFO").upper(),
+                "propagate": False,
+            }
+        },
+    }

@@ -7,11 +7,13 @@ import gc
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from threading import Lock
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
-from glmlab.engines.base import ApplyReport, EngineState, KnobStatus, StartReport, WorkerState
+from glmlab.engines.base import ApplyReport, EngineKnobs, EngineState, KnobStatus, StartReport, WorkerState
+from glmlab.engines.engine_log import vllm_log_in
 from glmlab.engines.vllm_args import engine_environment
 from glmlab.engines.vllm_build import build, environment, first_line, forget_engine
 from glmlab.errors import (
@@ -46,12 +48,20 @@ class VllmEngine:
         What to run.
     ceilings : mapping, optional
         See :func:`glmlab.engines.start`.
+    log_path : Path, optional
+        Where vLLM's log goes; where the process writes by default.
     """
 
     evidence: Evidence = "measured"
     _one_at_a_time: ClassVar[Lock] = Lock()
 
-    def __init__(self, recipe: Recipe, *, ceilings: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        ceilings: Mapping[str, int] | None = None,
+        log_path: Path | None = None,
+    ) -> None:
         if not self._one_at_a_time.acquire(blocking=False):
             raise EngineStartError(
                 "an engine already runs in this process: close it first, or use home='child'"
@@ -61,9 +71,13 @@ class VllmEngine:
         self._broken = ""
         self._busy = Lock()
         self._recipe = recipe
+        self.log_path = log_path
         begin = time.perf_counter()
         try:
-            with environment(engine_environment(recipe, for_cpu=installed_vllm().for_cpu) | _ENVIRONMENT):
+            with contextlib.ExitStack() as start:
+                variables = start.enter_context(vllm_log_in(log_path)) if log_path else {}
+                variables |= engine_environment(recipe, for_cpu=installed_vllm().for_cpu) | _ENVIRONMENT
+                start.enter_context(environment(variables))
                 self._engine = build(recipe, ceilings or {})
             self._limits = SchedulerLimits(self._core.scheduler)
             notes = self._set_to_recipe()
@@ -147,7 +161,7 @@ class VllmEngine:
                 found[name] = first
             else:
                 found[name] = {"live": False, "why": "ranks disagree on whether it can change"}
-        return {name: KnobStatus(**fields) for name, fields in found.items()}
+        return EngineKnobs({name: KnobStatus(**fields) for name, fields in found.items()})
 
     def state(self) -> EngineState:
         import platform
