@@ -96,6 +96,7 @@ def run_vllm(folder: Path) -> tuple[float, int]:
             *("--serve-cmd", SERVER.format(**names)),
             *("--bench-cmd", CLIENT.format(**names)),
             *("--serve-params", str(folder / "serve.json")),
+            *("--after-bench-cmd", "true"),  # else it wants to know the server by the `vllm` command
             *("--num-runs", "1", "-o", str(folder / "results")),
         ],
         cwd=folder,

@@ -95,7 +95,7 @@ def test_the_demo_study_runs_and_decides(tmp_path: Path) -> None:
     study = Study(file, f"sqlite:///{tmp_path / 'study.db'}")
     summary = study.run(progress=Lines())
     print(json.dumps(summary.to_json(), indent=1))
-    assert summary.trials == {"complete": 6, "failed": 0, "blocked": 0}
+    assert summary.trials == {"complete": 3, "failed": 0, "blocked": 0}
     assert summary.verdict is not None
     assert summary.verdict.outcome == "win"
     if out := os.environ.get("OUT"):
