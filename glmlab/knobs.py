@@ -14,6 +14,7 @@ from glmlab.errors import KnobError, RecipeError
 from glmlab.knob_table import Knob, knob
 from glmlab.names import did_you_mean
 from glmlab.recipe import Recipe
+from glmlab.yaml_text import kind_of
 
 Value = bool | int | float | str | None
 Params = dict[str, Value]
@@ -137,7 +138,7 @@ class KnobSpace:
             For an unknown knob, a value of the wrong type or one that no recipe can have.
         """
         if not isinstance(spec, Mapping):
-            raise KnobError(f"space: expected knobs and their values, found {type(spec).__name__}")
+            raise KnobError(f"space: expected knobs and their values, found {kind_of(spec)}")
         dimensions = [_dimension(name, body) for name, body in spec.items()]
         for dimension in dimensions:
             for other, values in dimension.when.items():

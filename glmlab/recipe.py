@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from glmlab.errors import RecipeError
-from glmlab.yaml_text import dump_yaml, load_yaml
+from glmlab.yaml_text import dump_yaml, kind_of, load_yaml
 
 KvDtype = Literal[
     "auto", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2", "fp8_ds_mla", "nvfp4", "int8_per_token_head"
@@ -139,7 +139,7 @@ class Recipe(BaseModel):
             With one line that names each wrong key, its value and what is allowed.
         """
         if not isinstance(data, dict):
-            raise RecipeError(f"{where}: expected keys and values, found {type(data).__name__}")
+            raise RecipeError(f"{where}: expected keys and values, found {kind_of(data)}")
         try:
             recipe = cls.model_validate(data)
         except ValidationError as error:

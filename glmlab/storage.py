@@ -103,7 +103,10 @@ class StudyStore:
         check_writable(url)
         with _in_one_line(url):
             storage = _connect(url)
-            if spec.study in optuna.get_all_study_names(storage):  # stillborn, or `open` had it
+            if spec.study in optuna.get_all_study_names(storage):
+                former = optuna.load_study(study_name=spec.study, storage=storage)
+                if not cls(former, url)._is_stillborn():
+                    raise StorageError(f"study {spec.study!r} in {url}: appeared just now; try again")
                 optuna.delete_study(study_name=spec.study, storage=storage)
             study = optuna.create_study(
                 study_name=spec.study,
@@ -284,7 +287,10 @@ def study_lock(name: str, url: str) -> Iterator[None]:
     try:
         yield
     finally:
-        # The file stays: removing it could take the lock of one who has just got it.
+        # The file stays beside a study, since removing it could take the lock of one who has just
+        # got it; but a run that was refused leaves nothing behind.
+        if not _exists(url):
+            path.unlink(missing_ok=True)
         lock.release()
 
 

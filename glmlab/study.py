@@ -14,6 +14,7 @@ from glmlab.confirm import confirm
 from glmlab.engine_keeper import EngineKeeper, StartEngine
 from glmlab.engines import Engine
 from glmlab.errors import KnobError, StudyError
+from glmlab.feasibility import blocked
 from glmlab.interrupt import StopOnInterrupt
 from glmlab.knobs import KnobSpace, Params, params_key
 from glmlab.measurement import METRICS
@@ -105,6 +106,8 @@ class Study:
             At a second Ctrl-C; the running trial is stored as interrupted.
         """
         show = progress or Silent()
+        if reason := blocked(self.spec.base_recipe, self.spec.effective_workload):
+            raise StudyError(f"study {self.spec.study!r}: the baseline cannot run: {reason}")
         check_writable(self.storage)
         with study_lock(self.spec.study, self.storage):
             self._store = StudyStore.open(self.spec.study, self.storage)

@@ -24,7 +24,7 @@ from glmlab.measurement import METRICS, find_metric
 from glmlab.recipe import Count, Recipe
 from glmlab.recipe_book import find_recipe
 from glmlab.workload import Workload
-from glmlab.yaml_text import load_yaml, parse_yaml
+from glmlab.yaml_text import kind_of, load_yaml, parse_yaml
 
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
@@ -161,7 +161,7 @@ class StudySpec(BaseModel):
     def parse(cls, data: Any, where: str = "study", folder: Path | None = None) -> StudySpec:
         """Validate a mapping and everything that it refers to."""
         if not isinstance(data, dict):
-            raise StudyError(f"{where}: expected keys and values, found {type(data).__name__}")
+            raise StudyError(f"{where}: expected keys and values, found {kind_of(data)}")
         try:
             spec = cls.model_validate(_plain(data))
         except ValidationError as error:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from glmlab.errors import WorkloadError
 from glmlab.recipe import Count, Flag
+from glmlab.yaml_text import kind_of
 
 _FIRST_TOKEN = 3  # ids below are commonly padding, begin and end markers
 
@@ -81,7 +82,7 @@ class Workload(BaseModel):
     def parse(cls, data: Any, where: str = "workload") -> Workload:
         """Validate a mapping; :class:`WorkloadError` in one line where it is wrong."""
         if not isinstance(data, dict):
-            raise WorkloadError(f"{where}: expected keys and values, found {type(data).__name__}")
+            raise WorkloadError(f"{where}: expected keys and values, found {kind_of(data)}")
         try:
             return cls.model_validate(data)
         except ValidationError as error:

@@ -80,6 +80,15 @@ def dump_yaml(values: dict[str, Any], like: Any = None) -> str:
     return buffer.getvalue()
 
 
+def kind_of(value: Any) -> str:
+    """What a value is, in a user's words."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, list | tuple):
+        return "a list"
+    return "text" if isinstance(value, str) else f"a {type(value).__name__}"
+
+
 def _plain(value: Any) -> Any:
     """A round-trip value without its comments, for comparison."""
     if isinstance(value, CommentedMap | dict):

@@ -155,7 +155,7 @@ def test_a_space_written_as_a_study_file_reads_back_as_itself(spec):
     ("spec", "said"),
     [
         ({}, "space: is empty"),
-        (["block_size"], "space: expected knobs and their values, found list"),
+        (["block_size"], "space: expected knobs and their values, found a list"),
         ({"blok_size": [32]}, "blok_size: no such knob; did you mean block_size"),
         ({7: [32]}, "7: no such knob"),
         ({"block_size": 32}, "space.block_size = 32: expected a list of values"),

@@ -107,7 +107,7 @@ def test_a_workload_that_cannot_be_is_refused_in_one_line(fields, said):
 
 
 def test_what_is_no_mapping_is_no_workload():
-    with pytest.raises(WorkloadError, match=r"^workload: expected keys and values, found list$"):
+    with pytest.raises(WorkloadError, match=r"^workload: expected keys and values, found a list$"):
         Workload.parse([64])
 
 
