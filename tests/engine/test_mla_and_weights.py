@@ -30,14 +30,14 @@ def _parameters(worker: object) -> int:
     """Parameters of the loaded model, as its checkpoint would count them.
 
     The CPU GEMM packs weights and leaves an empty parameter behind. W_UV and W_UK_T are vLLM's own
-    copies of kv_b_proj, and the router's correction bias is a buffer by its authors' book.
+    copies of kv_b_proj, and the router's correction bias hangs at the experts a second time.
     """
     seen = {}
-    copies = {"W_UV", "W_UK_T", "e_score_correction_bias"}
+    copies = {"W_UV", "W_UK_T"}
     for name, module in worker.model_runner.model.named_modules():  # type: ignore[attr-defined]
         for key, tensor in module.named_parameters(recurse=False):
             count = tensor.numel()
-            if key in copies:
+            if key in copies or (name.endswith("routed_experts") and key.startswith("e_score")):
                 continue
             if count == 0:  # packed; one rank, so the layer's sizes are whole
                 count = module.output_size * module.input_size
