@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -19,6 +20,7 @@ from pydantic import (
 )
 
 from glmlab.errors import RecipeError
+from glmlab.tiles import canonical_tiles
 from glmlab.yaml_text import dump_yaml, kind_of, load_yaml
 
 KvDtype = Literal[
@@ -41,7 +43,9 @@ def _true_or_false(value: Any) -> Any:
 
 
 Count = Annotated[int, BeforeValidator(_whole_number), Field(ge=1)]
+CountOrZero = Annotated[int, BeforeValidator(_whole_number), Field(ge=0)]
 Flag = Annotated[bool, BeforeValidator(_true_or_false)]
+Tiles = Annotated[str, AfterValidator(canonical_tiles)]
 
 
 class Recipe(BaseModel):
@@ -58,7 +62,9 @@ class Recipe(BaseModel):
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     notes: str = ""
     # model and weights
-    model: str = Field(min_length=1, description="a tiny model's name, a folder, or a hub name")
+    model: str = Field(
+        min_length=1, description="a packaged model's name, a folder, a rank twin, or a hub name"
+    )
     weights: Literal["auto", "dummy", "random"] = Field(
         "auto",
         description="auto: the checkpoint's; dummy: vLLM's (all near zero); random: scaled as a"
@@ -90,12 +96,23 @@ class Recipe(BaseModel):
     cpu_threads: Count | None = Field(None, description="OpenMP threads of each CPU worker")
     cpu_split_kv: Flag | None = None
     cpu_attn_isa: str | None = None
+    kv_splits: CountOrZero | None = Field(None, description="0: vLLM's own choice")
+    kv_split_min_grid: Count | None = None
+    flash_attn_max_splits: Count | None = None
+    attn_decode_tile: Count | None = None
+    attn_decode_warps: Count | None = None
+    attn_decode_stages: Count | None = None
+    attn_prefill_tile: Count | None = None
+    attn_prefill_warps: Count | None = None
+    attn_prefill_stages: Count | None = None
+    moe_tiles: Tiles | None = None
+    fp8_gemm_tiles: Tiles | None = None
     # scheduler
     max_num_seqs: Count = 16
     max_num_batched_tokens: Count | None = None
-    long_prefill_token_threshold: Annotated[int, BeforeValidator(_whole_number), Field(ge=0)] = 0
+    long_prefill_token_threshold: CountOrZero = 0
     # everything else
-    seed: Annotated[int, BeforeValidator(_whole_number), Field(ge=0)] = 0
+    seed: CountOrZero = 0
     engine_args: dict[str, Any] = Field(
         default_factory=dict, description="further vLLM EngineArgs, checked by vLLM's own names"
     )
@@ -171,6 +188,27 @@ class Recipe(BaseModel):
         changed = type(self).parse(merged, where=f"recipe {self.name}")
         changed._document = self._document
         return changed
+
+    def rank_twin(self, tp: int, layers: int | None = None) -> Recipe:
+        """The recipe that runs on one GPU what one of ``tp`` tensor-parallel ranks runs.
+
+        Its ``notes`` say what of a result carries over to the deployment and what does not.
+
+        Parameters
+        ----------
+        tp : int
+            Ranks of the deployment.
+        layers : int, optional
+            Layers of the twin; all of the model's by default.
+
+        Raises
+        ------
+        RecipeError
+            If the model's config.json is not known, or the model cannot be spread so.
+        """
+        from glmlab.twin_recipe import rank_twin
+
+        return rank_twin(self, tp, layers)
 
     def diff(self, other: Recipe) -> dict[str, tuple[Any, Any]]:
         """Fields in which two recipes differ, each with (this value, the other's)."""
