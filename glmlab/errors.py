@@ -8,11 +8,13 @@ GlmlabError
 │   ├── StudyError              a study file, or a study that changed between runs
 │   ├── StorageError            unreachable, unwritable, locked or newer storage
 │   ├── ExportError             a bundle that cannot be written
+│   ├── RecordingError          a recording that cannot be read, or does not hold what is asked
 │   └── InstallError            vLLM missing, doubled or too old
 └── EngineError                 the engine's failing; inside a study it is data
     ├── EngineStartError        it never came up
     ├── EngineDiedError         it was there and is gone, or no longer answers
     ├── ApplyError              a knob could not be applied; former state restored
+    │   └── GraphsLostError     nor could the former state: the engine must be built anew
     └── MeasureError            the workload could not be run on this engine
 
 Each message is one line: the name, the value, what is allowed, how to mend it.
@@ -93,6 +95,10 @@ class ExportError(InputError):
     """A bundle cannot be written."""
 
 
+class RecordingError(InputError):
+    """A recording cannot be read or written, or does not hold what is asked of it."""
+
+
 class InstallError(InputError):
     """The installation cannot run an engine."""
 
@@ -123,6 +129,10 @@ class EngineDiedError(EngineError):
 
 class ApplyError(EngineError):
     """A knob could not be applied; the engine still runs with its former state."""
+
+
+class GraphsLostError(ApplyError):
+    """CUDA graphs could not be captured again, with the former state neither: build a new engine."""
 
 
 class MeasureError(EngineError):

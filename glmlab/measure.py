@@ -26,6 +26,14 @@ class StepOutput:
     cached_tokens: int
 
 
+@dataclass(frozen=True)
+class DeviceTime:
+    """What a device clock saw: kernel time of each step, and its mean per step by kernel family."""
+
+    step_ms: list[float]
+    family_ms: dict[str, float] = field(default_factory=dict)
+
+
 class Stepper(Protocol):
     """The part of a running engine that measuring needs."""
 
@@ -45,7 +53,7 @@ class Stepper(Protocol):
     def abort(self, request_ids: Iterable[str]) -> None: ...
     def reset_prefix_cache(self) -> None: ...
     def start_device_clock(self) -> None: ...
-    def stop_device_clock(self, step_ends_ns: list[int]) -> list[float]: ...
+    def stop_device_clock(self, step_ends_ns: list[int]) -> DeviceTime: ...
     def memory(self) -> list[WorkerMemory]: ...
 
 
@@ -78,7 +86,7 @@ class _Pass:
     wall_ms: list[float]
     step_tokens: list[int]
     elapsed_ms: float
-    device_ms: list[float] | None
+    device: DeviceTime | None
     device_pass_ms: float
 
 
@@ -136,7 +144,7 @@ def _run(engine: Stepper, prompts: list[list[int]], max_tokens: int, *, device: 
     extra = engine.device_tokens if device else 0
     requests: dict[str, _Request] = {}
     wall_ms, step_tokens = [], []
-    device_ms: list[float] | None = None
+    device_time: DeviceTime | None = None
     begin = time.perf_counter()
     try:
         for index, prompt in enumerate(prompts):
@@ -164,7 +172,7 @@ def _run(engine: Stepper, prompts: list[list[int]], max_tokens: int, *, device: 
         device_begin = time.perf_counter()
         elapsed_ms = (device_begin - begin) * 1e3
         if extra:
-            device_ms = _device_steps(engine)
+            device_time = _device_steps(engine)
         device_pass_ms = (time.perf_counter() - device_begin) * 1e3
         for request in requests.values():  # those that began before the others went further
             del request.tokens[max_tokens:], request.gaps_ms[max_tokens - 1 :]
@@ -173,17 +181,17 @@ def _run(engine: Stepper, prompts: list[list[int]], max_tokens: int, *, device: 
             engine.abort(list(requests))
             while engine.has_unfinished():
                 engine.step()
-    return _Pass(list(requests.values()), wall_ms, step_tokens, elapsed_ms, device_ms, device_pass_ms)
+    return _Pass(list(requests.values()), wall_ms, step_tokens, elapsed_ms, device_time, device_pass_ms)
 
 
-def _device_steps(engine: Stepper) -> list[float]:
+def _device_steps(engine: Stepper) -> DeviceTime:
     """Step on under the device clock; wall times of these steps are not used."""
     ends_ns: list[int] = []
     engine.start_device_clock()
     while engine.has_unfinished() and len(ends_ns) < engine.device_tokens - 1:
         engine.step()
         ends_ns.append(time.time_ns())
-    return [round(ms, 5) for ms in engine.stop_device_clock(ends_ns)]
+    return engine.stop_device_clock(ends_ns)
 
 
 def _point(context: int, batch: int, warm: _Pass, main: _Pass) -> PointMeasurement:
@@ -195,7 +203,8 @@ def _point(context: int, batch: int, warm: _Pass, main: _Pass) -> PointMeasureme
         token_gap_ms=[round(gap, 4) for r in main.requests for gap in r.gaps_ms],
         ttft_ms=[round(r.ttft_ms, 4) for r in main.requests],
         cached_tokens=[r.cached for r in main.requests],
-        device_step_ms=main.device_ms,
+        device_step_ms=main.device.step_ms if main.device else None,
+        device_family_ms=main.device.family_ms if main.device else None,
         device_pass_ms=round(main.device_pass_ms, 3),
         warmup_ms=round(warm.elapsed_ms, 3),
         warmup_ttft_ms=[round(r.ttft_ms, 4) for r in warm.requests],

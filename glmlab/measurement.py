@@ -41,6 +41,8 @@ class PointMeasurement(_Record):
     device_step_ms : list of float or None
         Device time of further decode steps: kernel time summed by the profiler on the slowest
         rank. ``None`` where there is no device.
+    device_family_ms : dict or None
+        Kernel family (attention, moe, gemm, other) -> mean time per step, of the slowest rank.
     device_pass_ms : float
         What those further steps took, profiler included.
     warmup_ms, warmup_ttft_ms, warmup_cached_tokens
@@ -60,6 +62,7 @@ class PointMeasurement(_Record):
     ttft_ms: list[float]
     cached_tokens: list[int]
     device_step_ms: list[float] | None = None
+    device_family_ms: dict[str, float] | None = None
     device_pass_ms: float = 0.0
     warmup_ms: float
     warmup_ttft_ms: list[float]
@@ -79,10 +82,20 @@ class PointMeasurement(_Record):
 
 
 class WorkerMemory(_Record):
-    """Memory of one worker process, in bytes."""
+    """Memory of one worker process, in bytes.
+
+    Attributes
+    ----------
+    peak_rss_bytes : int
+        Of the host.
+    device_bytes, peak_device_bytes : int or None
+        Of the device: what torch's tensors take now, and the most that torch ever reserved.
+        ``None`` without a device.
+    """
 
     rank: int
     peak_rss_bytes: int
+    device_bytes: int | None = None
     peak_device_bytes: int | None = None
 
 

@@ -28,21 +28,30 @@ class KnobStatus(_Record):
         Why not, or what to know.
     value : bool, int, str or None
         In force now.
+    default : bool, int, str or None
+        vLLM's own choice, which ``apply`` goes back to; ``None`` where it is not known.
     values : tuple or None
         What it may be set to, where that is a list.
     low, high : int or None
         What it may be set to, where that is a range.
+    form : str
+        What it may be set to, where that is text of a certain form; the engine judges it further
+        when it is applied.
     """
 
     live: bool
     why: str = ""
     value: bool | int | str | None = None
+    default: bool | int | str | None = None
     values: tuple[bool | int | str, ...] | None = None
     low: int | None = None
     high: int | None = None
+    form: str = ""
 
     def allows(self, value: Any) -> bool:
         """Whether a value lies within what this engine can take."""
+        if self.form:
+            return isinstance(value, str)
         if self.values is not None:
             return any(type(value) is type(known) and value == known for known in self.values)
         if isinstance(value, bool) or not isinstance(value, int):
@@ -52,6 +61,8 @@ class KnobStatus(_Record):
     @property
     def allowed(self) -> str:
         """The allowed values in words."""
+        if self.form:
+            return self.form
         if self.values is not None:
             return ", ".join(map(str, self.values))
         return f"{self.low} to {self.high}"
@@ -78,12 +89,15 @@ class WorkerState(_Record):
     used : dict
         Live knob -> value that the last forward pass really ran with; a knob is missing until a
         pass has run.
+    graphs : dict
+        Captured CUDA graphs by kind.
     """
 
     rank: int
     pid: int
     values: dict[str, Any] = Field(default_factory=dict)
     used: dict[str, Any] = Field(default_factory=dict)
+    graphs: dict[str, int] = Field(default_factory=dict)
 
 
 class EngineState(_Record):
@@ -134,11 +148,14 @@ class ApplyReport(_Record):
         From the call to the proof of state.
     kv_kept : bool
         Whether prefilled KV survived.
+    graphs_captured : int
+        CUDA graphs that a rank captured anew, 0 where none holds a knob that changed.
     """
 
     changed: dict[str, tuple[Any, Any]]
     seconds: float
     kv_kept: bool = True
+    graphs_captured: int = 0
 
 
 class StartReport(_Record):

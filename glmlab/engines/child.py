@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
@@ -71,6 +72,7 @@ class ChildEngine:
         self._beat_timeout_s = beat_timeout_s
         self.log_path = log_path or new_log_path(recipe.name)
         self._end = ""  # why it is no more; empty while it lives
+        self._busy = Lock()
         begin = time.perf_counter()
         self._process, self._channel = _spawn(recipe, self.log_path)
         self._group = self._process.pid
@@ -145,6 +147,8 @@ class ChildEngine:
             raise EngineError(f"the engine {self._end}")
         limit_s = timeout_s or self._call_timeout_s
         what = request.op  # type: ignore[attr-defined]
+        if not self._busy.acquire(blocking=False):
+            raise EngineError(f"{what}: the engine is busy with another call; wait for it to return")
         try:
             self._channel.send(request)  # type: ignore[arg-type]
             return self._wait(what, limit_s)
@@ -153,6 +157,8 @@ class ChildEngine:
         except (KeyboardInterrupt, SystemExit):
             self.kill("was killed by an interrupt")  # mid-answer: the conversation is lost
             raise
+        finally:
+            self._busy.release()
 
     def _wait(self, what: str, limit_s: float) -> str:
         begin = last_sign = time.monotonic()

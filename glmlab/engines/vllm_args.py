@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from glmlab.catalog import find_model
+from glmlab.engines.twin_folder import twin_folder
 from glmlab.recipe import OWN_FIELD, Recipe
 
 RANDOM_WEIGHTS = "glmlab_random"  # load format that glmlab's vLLM plugin registers
@@ -50,6 +51,10 @@ def engine_arguments(recipe: Recipe, ceilings: Mapping[str, int] | None = None) 
         arguments["cudagraph_capture_sizes"] = list(recipe.cudagraph_capture_sizes)
     if recipe.cudagraph_mode is not None:
         arguments["compilation_config"] = {"cudagraph_mode": recipe.cudagraph_mode}
+    if recipe.flash_attn_max_splits is not None:
+        arguments["attention_config"] = {
+            "flash_attn_max_num_splits_for_cuda_graph": recipe.flash_attn_max_splits
+        }
     for argument, value in recipe.engine_args.items():
         if isinstance(value, Mapping) and isinstance(arguments.get(argument), dict):
             arguments[argument] = {**arguments[argument], **value}
@@ -58,9 +63,33 @@ def engine_arguments(recipe: Recipe, ceilings: Mapping[str, int] | None = None) 
     return arguments
 
 
+# Knobs that vLLM has no option for: glmlab's plugin forces them before the engine is built.
+_CPU_PLUGIN_KNOBS = ("cpu_split_kv", "cpu_attn_isa")
+_GPU_PLUGIN_KNOBS = (
+    "kv_splits",
+    "kv_split_min_grid",
+    "attn_decode_tile",
+    "attn_decode_warps",
+    "attn_decode_stages",
+    "attn_prefill_tile",
+    "attn_prefill_warps",
+    "attn_prefill_stages",
+    "moe_tiles",
+    "fp8_gemm_tiles",
+)
+
+
+def knobs_at_start(recipe: Recipe, *, for_cpu: bool) -> dict[str, Any]:
+    """Knobs of the recipe that the plugin forces from the start, without those left to vLLM."""
+    names = _CPU_PLUGIN_KNOBS if for_cpu else _GPU_PLUGIN_KNOBS
+    return {name: value for name in names if (value := getattr(recipe, name)) is not None}
+
+
 def model_location(recipe: Recipe) -> str:
-    """Folder of the model, or its hub name where it is not on this machine."""
+    """Folder of the model, or its hub name where it is not on this machine; a rank twin gets one."""
     model = find_model(recipe.model)
+    if model.path is None and model.config is not None:
+        return str(twin_folder(model))
     return str(model.path) if model.path else model.name
 
 

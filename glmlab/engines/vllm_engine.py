@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,22 +13,24 @@ from threading import Lock
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
-from glmlab.engines.base import ApplyReport, EngineKnobs, EngineState, KnobStatus, StartReport, WorkerState
+from glmlab.engines.base import ApplyReport, EngineState, KnobStatus, StartReport, WorkerState
 from glmlab.engines.engine_log import vllm_log_in
-from glmlab.engines.vllm_args import engine_environment
+from glmlab.engines.live_knobs import LiveKnobs, check_allowed
+from glmlab.engines.vllm_args import engine_environment, knobs_at_start
 from glmlab.engines.vllm_build import build, environment, first_line, forget_engine
 from glmlab.errors import (
     ApplyError,
     EngineDiedError,
     EngineError,
     EngineStartError,
+    GraphsLostError,
     KnobError,
     MeasureError,
 )
 from glmlab.host_noise import frozen_heap
-from glmlab.knob_table import KNOBS, knob
-from glmlab.live.scheduler_limits import SchedulerLimits
-from glmlab.measure import StepOutput, measure
+from glmlab.knob_table import KNOBS
+from glmlab.live.plugin import KNOBS_VARIABLE, start_knobs
+from glmlab.measure import DeviceTime, StepOutput, measure
 from glmlab.measurement import Evidence, Measurement, WorkerMemory
 from glmlab.recipe import Recipe
 from glmlab.vllm_install import installed_vllm
@@ -76,10 +79,12 @@ class VllmEngine:
         try:
             with contextlib.ExitStack() as start:
                 variables = start.enter_context(vllm_log_in(log_path)) if log_path else {}
-                variables |= engine_environment(recipe, for_cpu=installed_vllm().for_cpu) | _ENVIRONMENT
+                for_cpu = installed_vllm().for_cpu
+                variables |= engine_environment(recipe, for_cpu=for_cpu) | _ENVIRONMENT
+                variables[KNOBS_VARIABLE] = _knobs_at_start(recipe, variables, for_cpu=for_cpu)
                 start.enter_context(environment(variables))
                 self._engine = build(recipe, ceilings or {})
-            self._limits = SchedulerLimits(self._core.scheduler)
+            self._live = LiveKnobs(self._rpc, self._core.scheduler)
             notes = self._set_to_recipe()
             self.frozen_objects = frozen_heap()
         except BaseException:
@@ -153,15 +158,8 @@ class VllmEngine:
     # ------------------------------------------------------------------ knobs
     def knobs(self) -> dict[str, KnobStatus]:
         """Ask every worker and the scheduler; a knob is live only if all ranks agree."""
-        ranks = self._rpc("glmlab_probe")
-        found = self._limits.probe()
-        for name, first in ranks[0].items():
-            others = [rank[name] for rank in ranks[1:]]
-            if all(other == first for other in others):
-                found[name] = first
-            else:
-                found[name] = {"live": False, "why": "ranks disagree on whether it can change"}
-        return EngineKnobs({name: KnobStatus(**fields) for name, fields in found.items()})
+        self._alive()
+        return self._live.status()
 
     def state(self) -> EngineState:
         import platform
@@ -188,13 +186,14 @@ class VllmEngine:
         kernel = getattr(config, "kernel_config", None)
         for name in ("moe_backend", "linear_backend"):
             values[name] = getattr(kernel, name, None)
-        values |= self._limits.values() | first["values"]
+        values |= self._live.limits.values() | first["values"]
         cache = config.cache_config
         return EngineState(
             knobs=values,
             kv_tokens=int(cache.num_gpu_blocks or 0) * int(cache.block_size),
             workers=[
-                WorkerState(rank=r["rank"], pid=r["pid"], values=r["values"], used=r["used"]) for r in ranks
+                WorkerState(**{key: r[key] for key in ("rank", "pid", "values", "used", "graphs")})
+                for r in ranks
             ],
             backend=first["backend"],
             versions={
@@ -209,42 +208,23 @@ class VllmEngine:
         begin = time.perf_counter()
         with self._exclusively("apply"):
             status = self.knobs()
-            _check(knobs, status)
-            former = {name: status[name].value for name in knobs}
-            changed = {k: (former[k], v) for k, v in knobs.items() if former[k] != v}
+            check_allowed(knobs, status)
+            changed = {k: (status[k].value, v) for k, v in knobs.items() if status[k].value != v}
             if self._alive().has_unfinished_requests():
                 raise ApplyError("apply: requests are running; wait for them or abort them")
             try:
-                kv_kept = self._set_and_prove(knobs)
-            except BaseException as error:
-                self._set_and_prove(former)
-                if isinstance(error, Exception) and not isinstance(error, EngineError):
-                    raise ApplyError(f"apply: {first_line(error)}; former values restored") from error
+                kv_kept, graphs = self._live.change(knobs, status)
+            except GraphsLostError as error:
+                self._broken = str(error)
                 raise
             if not kv_kept:
                 self.reset_prefix_cache()
-        return ApplyReport(changed=changed, seconds=time.perf_counter() - begin, kv_kept=kv_kept)
-
-    def _set_and_prove(self, knobs: Mapping[str, Any]) -> bool:
-        """Set knobs everywhere, then compare what each worker and the scheduler really have."""
-        limits = self._limits.values()
-        for name in [name for name in knobs if name in limits]:
-            self._limits.set(name, knobs[name])
-        for name, value in self._limits.values().items():
-            if name in knobs and value != knobs[name]:
-                raise ApplyError(f"{name}: asked for {knobs[name]!r}, the scheduler has {value!r}")
-        theirs = {name: value for name, value in knobs.items() if name not in limits}
-        kv_kept = True
-        for rank in self._rpc("glmlab_apply", theirs) if theirs else ():
-            kv_kept &= rank["kv_kept"]
-            for name, value in theirs.items():
-                found = rank["state"]["values"].get(name)
-                if found != value:
-                    raise ApplyError(
-                        f"{name}: asked for {value!r}, rank {rank['state']['rank']} has {found!r};"
-                        " former values restored"
-                    )
-        return kv_kept
+        return ApplyReport(
+            changed=changed,
+            seconds=time.perf_counter() - begin,
+            kv_kept=kv_kept,
+            graphs_captured=graphs,
+        )
 
     # ------------------------------------------------------------------ measuring
     def measure(self, workload: Workload) -> Measurement:
@@ -252,6 +232,7 @@ class VllmEngine:
             notes = self._check_workload(workload)
             measurement = measure(self, workload)
             self._check_used()
+            notes += self._rpc("glmlab_notes", list(workload.batch_sizes))[0]
         return measurement.model_copy(update={"notes": notes + measurement.notes})
 
     def _check_workload(self, workload: Workload) -> list[str]:
@@ -338,9 +319,13 @@ class VllmEngine:
     def start_device_clock(self) -> None:
         self._rpc("glmlab_device_start")
 
-    def stop_device_clock(self, step_ends_ns: list[int]) -> list[float]:
-        ranks = self._rpc("glmlab_device_stop", step_ends_ns)
-        return [max(step) for step in zip(*ranks, strict=True)]
+    def stop_device_clock(self, step_ends_ns: list[int]) -> DeviceTime:
+        ranks = [DeviceTime(**fields) for fields in self._rpc("glmlab_device_stop", step_ends_ns)]
+        slowest = max(ranks, key=lambda rank: sum(rank.step_ms))
+        return DeviceTime(
+            step_ms=[max(step) for step in zip(*(rank.step_ms for rank in ranks), strict=True)],
+            family_ms=slowest.family_ms,
+        )
 
     def memory(self) -> list[WorkerMemory]:
         return [WorkerMemory(**fields) for fields in self._rpc("glmlab_memory")]
@@ -383,17 +368,11 @@ class VllmEngine:
         return f"VllmEngine({self._recipe.name}, home=kernel, {life})"
 
 
-def _check(knobs: Mapping[str, Any], status: Mapping[str, KnobStatus]) -> None:
-    """Refuse what this engine cannot take before anything is changed."""
-    for name, value in knobs.items():
-        if knob(name).reach == "rebuild":
-            raise KnobError(f"{name}: needs a new engine; it cannot be changed in a running one")
-        if name not in status or not status[name].live:
-            why = status[name].why if name in status else "it has no probe"
-            raise KnobError(f"{name}: cannot be changed in this engine, since {why}")
-        if not status[name].allows(value):
-            raise KnobError(f"{name} = {value!r}: this engine allows {status[name].allowed}")
-    after = {name: knobs.get(name, item.value) for name, item in status.items()}
-    tokens, sequences = after["max_num_batched_tokens"], after["max_num_seqs"]
-    if isinstance(tokens, int) and isinstance(sequences, int) and tokens < sequences:
-        raise KnobError(f"max_num_batched_tokens = {tokens}: must not be below max_num_seqs = {sequences}")
+def _knobs_at_start(recipe: Recipe, variables: Mapping[str, str], *, for_cpu: bool) -> str:
+    """What the plugin is to force in every process: an environment's own wishes, then the recipe's.
+
+    Graphs are captured with it, so that an engine started with a value and one changed to it live
+    are the same.
+    """
+    wishes = start_knobs(variables.get(KNOBS_VARIABLE, os.environ.get(KNOBS_VARIABLE, ""))) or {}
+    return json.dumps(wishes | knobs_at_start(recipe, for_cpu=for_cpu))

@@ -8,17 +8,16 @@ wrapped, so that what a forward pass really ran with is seen, not assumed.
 from __future__ import annotations
 
 import functools
-import itertools
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
-KNOBS = ("cpu_split_kv", "cpu_attn_isa")
+from glmlab.live.attention_groups import attention_groups, backend_name
+from glmlab.live.forced import force, forced
 
 # Variants that lay KV out alike, so that one reads what another wrote (checked by
 # tests/engine/test_live_cpu.py); any other change of variant must drop prefilled KV.
 _SAME_KV_LAYOUT = frozenset({"vec", "vec16"})
 
-_forced: dict[str, Any] = {}  # knob -> value, of this process; empty means vLLM's own choice
 _used: dict[str, Any] = {}  # knob -> value of the latest forward pass
 
 
@@ -36,11 +35,13 @@ def install() -> str:
         return "this vLLM has no cpu_attn_get_scheduler_metadata"
     if hasattr(original, "glmlab_wraps"):
         return ""
+    _install_builder()
 
     @functools.wraps(original)
     def with_knobs(*args: Any, **kwargs: Any) -> Any:
         if "enable_kv_split" in kwargs:
-            kwargs["enable_kv_split"] = _forced.get("cpu_split_kv", kwargs["enable_kv_split"])
+            wanted = forced("cpu_split_kv")
+            kwargs["enable_kv_split"] = kwargs["enable_kv_split"] if wanted is None else wanted
             _used["cpu_split_kv"] = bool(kwargs["enable_kv_split"])
         if "isa" in kwargs:
             _used["cpu_attn_isa"] = kwargs["isa"]
@@ -51,28 +52,26 @@ def install() -> str:
     return ""
 
 
-def force_at_start(knobs: dict[str, Any]) -> None:
-    """Have every builder that will be made take these values: the way of an exported bundle."""
-    if reason := install():
-        raise RuntimeError(reason)
+def _install_builder() -> None:
+    """Have every builder that will be made take the forced variant: the way of an exported bundle."""
     from vllm.v1.attention.backends.cpu_attn import CPUAttentionMetadataBuilder as Builder
 
-    _forced.update(knobs)
-    if hasattr(Builder.__init__, "glmlab_wraps") or "cpu_attn_isa" not in knobs:
+    if hasattr(Builder.__init__, "glmlab_wraps"):
         return
     original = Builder.__init__
 
     @functools.wraps(original)
     def with_isa(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
-        _set_isa(self, knobs["cpu_attn_isa"])
+        if forced("cpu_attn_isa"):
+            _set_isa(self, forced("cpu_attn_isa"))
 
     with_isa.glmlab_wraps = original  # type: ignore[attr-defined]
     Builder.__init__ = with_isa
 
 
 class CpuAttention:
-    """The two knobs of one worker.
+    """The two knobs of one worker; a :class:`glmlab.live.seam.Seam`.
 
     Parameters
     ----------
@@ -80,16 +79,12 @@ class CpuAttention:
         Whose model runner holds the metadata builders.
     """
 
+    KNOBS: ClassVar[tuple[str, ...]] = ("cpu_split_kv", "cpu_attn_isa")
+
     def __init__(self, worker: Any) -> None:
         self._worker = worker
         self._why = install() or self._missing_parts()
         _used.clear()
-        # Another engine of this process may have forced values: this one starts from vLLM's own,
-        # or from those that an exported bundle asks for.
-        from glmlab.live.plugin import start_knobs
-
-        _forced.clear()
-        _forced.update({k: v for k, v in start_knobs().items() if k in KNOBS})
 
     def _missing_parts(self) -> str:
         builders = list(self._builders())
@@ -107,7 +102,7 @@ class CpuAttention:
     def probe(self) -> dict[str, dict[str, Any]]:
         """Knob -> fields of a KnobStatus."""
         if self._why:
-            return {name: {"live": False, "why": self._why} for name in KNOBS}
+            return {name: {"live": False, "why": self._why} for name in self.KNOBS}
         values = self.values()
         variants = self._variants()
         isa: dict[str, Any] = {
@@ -155,7 +150,8 @@ class CpuAttention:
             return {}
         from vllm import envs
 
-        split = _forced.get("cpu_split_kv", envs.VLLM_CPU_ATTN_SPLIT_KV)
+        wanted = forced("cpu_split_kv")
+        split = envs.VLLM_CPU_ATTN_SPLIT_KV if wanted is None else wanted
         variants = {builder.isa for builder in self._builders()}
         variants |= {isa for b in self._builders() for isa in _layer_isas(b, self._worker.vllm_config)}
         return {
@@ -165,28 +161,26 @@ class CpuAttention:
 
     def used(self) -> dict[str, Any]:
         """What the latest forward pass ran with; empty before the first."""
-        return dict(_used)
+        return {} if self._why else dict(_used)
+
+    def notes(self, batches: Sequence[int]) -> list[str]:
+        return []
+
+    def is_captured(self, name: str) -> bool:
+        return False
+
+    def check(self, changes: Mapping[str, Any]) -> None:
+        """Nothing beyond what the probe allows."""
 
     def set(self, name: str, value: Any) -> bool:
-        """Change one knob; returns whether KV that was written before can still be read."""
         _used.pop(name, None)
+        force(name, value)
         if name == "cpu_split_kv":
-            _forced[name] = bool(value)
             return True
         before = {builder.isa for builder in self._builders()}
         for builder in self._builders():
             _set_isa(builder, value)
         return (before | {value}) <= _SAME_KV_LAYOUT or before == {value}
-
-
-def attention_groups(worker: Any) -> Iterator[Any]:
-    """All attention groups of a worker's model runner."""
-    return itertools.chain.from_iterable(getattr(worker.model_runner, "attn_groups", None) or ())
-
-
-def backend_name(worker: Any) -> str:
-    """Attention backends of the model, usually one."""
-    return "+".join(sorted({group.backend.get_name() for group in attention_groups(worker)}))
 
 
 def _set_isa(builder: Any, isa: str) -> None:

@@ -1,4 +1,4 @@
-"""Device time of engine steps: kernel time, summed by the profiler.
+"""Device time of engine steps: kernel time, summed by the profiler, in all and by kernel family.
 
 Wall time of a small model's step moves by 20 % with the host's mood, kernel time by 1 %, so
 between kernel settings it is kernel time that decides.
@@ -7,11 +7,32 @@ between kernel settings it is kernel time that decides.
 from __future__ import annotations
 
 import bisect
+from collections import defaultdict
 from typing import Any
 
 import torch
 
 DEVICE_STEPS = 8  # further decode steps per measured point
+
+# Family -> parts of kernel names, lower case; the first family that matches has the kernel. Names as
+# vLLM 0.26 and 0.32 launch them on Hopper: Triton's own, FlashAttention's, cuBLAS's (nvjet).
+_FAMILIES: dict[str, tuple[str, ...]] = {
+    "attention": (
+        *("attention", "reduce_segments", "_fwd_grouped_kernel", "_fwd_kernel_stage", "flash"),
+        *("merge_attn", "reshape_and_cache", "cache_mla"),
+    ),
+    "moe": ("moe", "topk", "count_and_sort_expert", "expert"),
+    "gemm": ("gemm", "nvjet", "gemv", "splitk", "cutlass", "marlin", "_w8a8_"),
+}
+
+
+def family_of(kernel: str) -> str:
+    """Family of a kernel by its name: attention, moe, gemm or other (norms, rotary, sampling, ...)."""
+    name = kernel.lower()
+    for family, parts in _FAMILIES.items():
+        if any(part in name for part in parts):
+            return family
+    return "other"
 
 
 class DeviceClock:
@@ -28,7 +49,7 @@ class DeviceClock:
         )
         self._profiler.__enter__()
 
-    def stop(self, step_ends_ns: list[int]) -> list[float]:
+    def stop(self, step_ends_ns: list[int]) -> dict[str, Any]:
         """End, and share the kernels out to steps.
 
         Parameters
@@ -39,14 +60,23 @@ class DeviceClock:
 
         Returns
         -------
-        list of float
-            Kernel time of each step, in ms.
+        dict
+            ``step_ms``: kernel time of each step. ``family_ms``: family -> its mean per step.
         """
         torch.accelerator.synchronize()
         self._profiler.__exit__(None, None, None)
-        totals_ns = [0] * (len(step_ends_ns) + 1)
+        steps = len(step_ends_ns)
+        totals_ns = [0] * (steps + 1)
+        families_ns: dict[str, int] = defaultdict(int)
         for event in self._profiler.profiler.kineto_results.events():
-            if event.device_type() != torch.autograd.DeviceType.CPU:
-                totals_ns[bisect.bisect_left(step_ends_ns, event.start_ns())] += event.duration_ns()
+            if event.device_type() == torch.autograd.DeviceType.CPU:
+                continue
+            step = bisect.bisect_left(step_ends_ns, event.start_ns())
+            totals_ns[step] += event.duration_ns()
+            if step < steps:
+                families_ns[family_of(event.name())] += event.duration_ns()
         self._profiler = None
-        return [total / 1e6 for total in totals_ns[: len(step_ends_ns)]]
+        return {
+            "step_ms": [round(total / 1e6, 5) for total in totals_ns[:steps]],
+            "family_ms": {name: round(total / 1e6 / steps, 5) for name, total in sorted(families_ns.items())},
+        }

@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 KNOBS_VARIABLE = "GLMLAB_KNOBS"  # JSON, knob -> value: how an exported bundle sets live knobs
@@ -22,32 +23,71 @@ _PR_SET_PDEATHSIG = 1  # Linux prctl(2)
 
 
 def register() -> None:
-    """Register the load format, tie a worker's life to its engine's, force a bundle's knobs."""
+    """Register the load format, tie a worker's life to its engine's, force the knobs asked for."""
+    from glmlab.live import forced
     from glmlab.live.random_weights import register_loader
 
     _die_with_home()
     register_loader()
-    if knobs := start_knobs():
-        from glmlab.live import cpu_attention
-
-        unknown = sorted(set(knobs) - set(cpu_attention.KNOBS))
-        if unknown:
-            raise ValueError(f"{KNOBS_VARIABLE}: {unknown[0]} is no knob that glmlab sets at start")
-        cpu_attention.force_at_start(knobs)
+    knobs = start_knobs(os.environ.get(KNOBS_VARIABLE, ""))
+    # A later engine of this process starts from vLLM's own choices again.
+    forced.reset(knobs or {})
+    if knobs is None:
+        return  # not glmlab's engine, and no bundle's either: vLLM stays as it is
+    _install(knobs)
+    if knobs:
         _log.warning("glmlab: knobs in force from the start: %s", json.dumps(knobs))
 
 
-def start_knobs() -> dict[str, Any]:
-    """Knobs that the environment asks for, empty without.
+def _install(knobs: Mapping[str, Any]) -> None:
+    """Put every watch in place before the model is built, so that no launch goes unseen.
+
+    Raises
+    ------
+    ValueError
+        For a knob that is not set at start.
+    RuntimeError
+        If a knob that was asked for cannot be had from this vLLM: a server must not run without it
+        and say nothing.
+    """
+    reasons: dict[str, list[str]] = {}
+    for names, install in _parts():
+        reason = install()
+        for name in names:
+            reasons.setdefault(name, []).append(reason)
+    for name in knobs:
+        if name not in reasons:
+            raise ValueError(f"{KNOBS_VARIABLE}: {name} is no knob that glmlab sets at start here")
+        if all(reasons[name]):
+            raise RuntimeError(f"{KNOBS_VARIABLE}: {name} cannot be had: {'; '.join(reasons[name])}")
+
+
+def _parts() -> list[tuple[tuple[str, ...], Callable[[], str]]]:
+    """Knobs, and what installs the watches that they need on this platform."""
+    from vllm.platforms import current_platform
+
+    from glmlab.live import cpu_attention, fp8_gemm_tiles, moe_tiles, triton_attention, triton_mla
+
+    if current_platform.is_cpu():
+        return [(cpu_attention.CpuAttention.KNOBS, cpu_attention.install)]
+    return [
+        (triton_attention.TritonAttention.KNOBS, triton_attention.install),
+        (triton_mla.TritonMla.KNOBS, triton_mla.install),
+        (moe_tiles.MoeTiles.KNOBS, moe_tiles.install),
+        (fp8_gemm_tiles.Fp8GemmTiles.KNOBS, fp8_gemm_tiles.install),
+    ]
+
+
+def start_knobs(text: str) -> dict[str, Any] | None:
+    """Read the variable; ``None`` where it says nothing.
 
     Raises
     ------
     ValueError
         If the variable is set but is not a JSON object.
     """
-    text = os.environ.get(KNOBS_VARIABLE, "")
     if not text:
-        return {}
+        return None
     try:
         knobs = json.loads(text)
     except json.JSONDecodeError as error:

@@ -60,6 +60,8 @@ def draw(name: str, weight: torch.Tensor, *, seed: int, rank: int = 0) -> None:
     seed, rank : int
         Rank matters for sharded weights only.
     """
+    if "scale" in name:
+        return  # made with its quantized payload, which stands as well; zero would silence the layer
     if weight.dim() < 2:
         weight.fill_(1.0 if "norm" in name else 0.0)
         return

@@ -10,7 +10,15 @@ import inspect
 import json
 from typing import Any
 
-from glmlab.live import cpu_attention, scheduler_limits
+from glmlab.live import (
+    cpu_attention,
+    flash_attention,
+    fp8_gemm_tiles,
+    moe_tiles,
+    scheduler_limits,
+    triton_attention,
+    triton_mla,
+)
 
 
 def seams() -> dict[str, Any]:
@@ -18,15 +26,35 @@ def seams() -> dict[str, Any]:
     import vllm
     from vllm.platforms import current_platform
 
-    knobs = dict.fromkeys(scheduler_limits.KNOBS, _scheduler_seam())
     on_cpu = current_platform.is_cpu()
-    why = cpu_attention.install() if on_cpu else "belongs to the CPU engine"
-    knobs |= dict.fromkeys(cpu_attention.KNOBS, why)
+    knobs = dict.fromkeys(scheduler_limits.KNOBS, _scheduler_seam())
+    of_cpu = cpu_attention.install() if on_cpu else "belongs to the CPU engine"
+    knobs |= dict.fromkeys(cpu_attention.CpuAttention.KNOBS, of_cpu)
+    of_gpu = {
+        triton_attention.TritonAttention.KNOBS: triton_attention.install,
+        triton_mla.TritonMla.KNOBS: triton_mla.install,
+        moe_tiles.MoeTiles.KNOBS: moe_tiles.install,
+        fp8_gemm_tiles.Fp8GemmTiles.KNOBS: fp8_gemm_tiles.install,
+        flash_attention.FlashAttention.KNOBS: _flash_attention_seam,
+    }
+    for names, install in of_gpu.items():
+        why = "a kernel of GPUs" if on_cpu else install()
+        for name in names:
+            if knobs.get(name) != "":  # kv_splits: one of its two backends is enough
+                knobs[name] = why
     return {
         "vllm": vllm.__version__,
         "device": current_platform.device_name if on_cpu else current_platform.get_device_name(),
         "knobs": {name: {"live": not why, "why": why} for name, why in knobs.items()},
     }
+
+
+def _flash_attention_seam() -> str:
+    from vllm.platforms import current_platform
+
+    if current_platform.has_device_capability(90) and not current_platform.has_device_capability(100):
+        return ""
+    return "FlashAttention 3 is for Hopper; FlashAttention 2 takes no bound on splits"
 
 
 def _scheduler_seam() -> str:

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from glmlab.live.cpu_attention import KNOBS as CPU_ATTENTION_KNOBS
-from glmlab.live.cpu_attention import CpuAttention, backend_name
+from glmlab.live.attention_groups import backend_name
 from glmlab.live.device_clock import DeviceClock
+from glmlab.live.graphs import GraphsLostError
+from glmlab.live.worker_knobs import WorkerKnobs
 
 if TYPE_CHECKING:
     from vllm.v1.worker.worker_base import WorkerBase as _Worker
 else:
     _Worker = object
-
-WORKER_KNOBS = CPU_ATTENTION_KNOBS
 
 
 class GlmlabWorkerExtension(_Worker):
@@ -31,18 +30,34 @@ class GlmlabWorkerExtension(_Worker):
         """Which knobs this worker can change: knob -> fields of a KnobStatus."""
         return self._glmlab_knobs().probe()
 
+    def glmlab_check(self, knobs: dict[str, Any]) -> str:
+        """Why this worker cannot take a change, empty if it can; compiles what would be launched."""
+        try:
+            self._glmlab_knobs().check(knobs)
+        except ValueError as error:
+            return str(error)
+        return ""
+
     def glmlab_apply(self, knobs: dict[str, Any]) -> dict[str, Any]:
         """Change knobs, then read back what this worker has.
 
         Returns
         -------
         dict
-            ``{"state": ..., "kv_kept": bool}``, the state as :meth:`glmlab_state` gives it.
+            ``{"state": ..., "kv_kept": bool, "graphs": int, "error": str, "graphs_lost": bool}``, the
+            state as :meth:`glmlab_state` gives it. An error comes back as text, so that every rank
+            answers and all of them can go back together.
         """
-        kv_kept = True
-        for name, value in knobs.items():
-            kv_kept &= self._glmlab_knobs().set(name, value)
-        return {"state": self.glmlab_state(), "kv_kept": kv_kept}
+        done: dict[str, Any] = {"kv_kept": True, "graphs": 0}
+        error, lost = "", False
+        try:
+            done = self._glmlab_knobs().apply(knobs)
+        except GraphsLostError as failure:
+            error, lost = str(failure), True
+        except Exception as failure:  # noqa: BLE001  whatever it is, the driver decides
+            lines = [line.strip() for line in str(failure).splitlines() if line.strip()] or ["no message"]
+            error = f"{type(failure).__name__}: {lines[-1]}"
+        return {"state": self.glmlab_state(), **done, "error": error, "graphs_lost": lost}
 
     def glmlab_state(self) -> dict[str, Any]:
         """Fields of a WorkerState, and what else only a worker knows."""
@@ -52,17 +67,23 @@ class GlmlabWorkerExtension(_Worker):
             "pid": os.getpid(),
             "values": knobs.values(),
             "used": knobs.used(),
+            "graphs": knobs.graphs.count() if knobs.graphs.exist else {},
             "backend": backend_name(self),
             "block_size": self.cache_config.block_size,
             "cpu_threads": torch.get_num_threads(),
             "device": _device_name(self.device),
         }
 
+    def glmlab_notes(self, batches: list[int]) -> list[str]:
+        """What a reader of numbers for these batch sizes must know."""
+        return self._glmlab_knobs().notes(batches)
+
     def glmlab_memory(self) -> dict[str, Any]:
         """Fields of a WorkerMemory."""
         on_device = self.device.type != "cpu"
         return {
             "rank": self.rank,
+            "device_bytes": torch.accelerator.memory_allocated() if on_device else None,
             "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "peak_device_bytes": torch.accelerator.max_memory_reserved() if on_device else None,
         }
@@ -72,14 +93,14 @@ class GlmlabWorkerExtension(_Worker):
         self._glmlab_clock = DeviceClock()
         self._glmlab_clock.start()
 
-    def glmlab_device_stop(self, step_ends_ns: list[int]) -> list[float]:
-        """Stop it; kernel time of each step, in ms."""
+    def glmlab_device_stop(self, step_ends_ns: list[int]) -> dict[str, Any]:
+        """Stop it; fields of a DeviceTime."""
         return self._glmlab_clock.stop(step_ends_ns)
 
-    def _glmlab_knobs(self) -> CpuAttention:
-        if not hasattr(self, "_glmlab_cpu_attention"):
-            self._glmlab_cpu_attention = CpuAttention(self)
-        return self._glmlab_cpu_attention
+    def _glmlab_knobs(self) -> WorkerKnobs:
+        if not hasattr(self, "_glmlab_worker_knobs"):
+            self._glmlab_worker_knobs = WorkerKnobs(self)
+        return self._glmlab_worker_knobs
 
 
 def _device_name(device: torch.device) -> str:

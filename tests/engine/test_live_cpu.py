@@ -57,8 +57,12 @@ def metadata_of_a_step(engine: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> l
 
 def test_what_is_live_is_said_with_its_values(engine: VllmEngine) -> None:
     knobs = engine.knobs()
-    assert set(knobs) == {*DEFAULTS, "cpu_attn_isa"}
-    assert all(status.live for status in knobs.values())
+    assert {name for name, status in knobs.items() if status.live} == {*DEFAULTS, "cpu_attn_isa"}
+    assert knobs["kv_splits"].why == (
+        "the model's attention backend is CPU_ATTN, not TRITON_ATTN;"
+        " the model's attention backend is CPU_ATTN, not TRITON_MLA"
+    )
+    assert "CPU" in knobs["moe_tiles"].why
     assert knobs["cpu_split_kv"].values == (True, False)
     assert (knobs["max_num_seqs"].low, knobs["max_num_seqs"].high) == (1, 16)
     assert knobs["max_num_batched_tokens"].high == 2048

@@ -11,7 +11,7 @@ import pytest
 
 from glmlab import measure as module
 from glmlab.errors import MeasureError
-from glmlab.measure import StepOutput, measure
+from glmlab.measure import DeviceTime, StepOutput, measure
 from glmlab.measurement import PointMeasurement, WorkerMemory
 from glmlab.workload import Workload
 
@@ -92,10 +92,10 @@ class TinyEngine:
     def start_device_clock(self) -> None:
         self.log.append("clock on")
 
-    def stop_device_clock(self, step_ends_ns: list[int]) -> list[float]:
+    def stop_device_clock(self, step_ends_ns: list[int]) -> DeviceTime:
         self.log.append("clock off")
         assert step_ends_ns == sorted(step_ends_ns)
-        return [0.5] * len(step_ends_ns)
+        return DeviceTime([0.5] * len(step_ends_ns), {"attention": 0.3, "other": 0.2})
 
     def memory(self) -> list[WorkerMemory]:
         return [WorkerMemory(rank=0, peak_rss_bytes=1)]
@@ -237,6 +237,7 @@ def test_device_steps_follow_the_measured_ones_and_do_not_count_among_them(clock
     engine = TinyEngine(clock, device_tokens=5)
     point = one_point(engine, new_tokens=4)
     assert point.device_step_ms == [0.5] * 4
+    assert point.device_family_ms == {"attention": 0.3, "other": 0.2}
     assert len(point.wall_step_ms) == 4
     assert point.elapsed_ms == pytest.approx(4)
     assert engine.log.count("clock on") == engine.log.count("clock off") == 1

@@ -1,0 +1,107 @@
+"""Live knob of FlashAttention 3 on Hopper: the most KV splits that a CUDA graph leaves room for.
+
+FlashAttention 3 chooses its splits per step; inside a full graph vLLM bounds them by the builder's
+``max_num_splits``, since their buffers are allocated at capture. Outside graphs the kernel's own
+heuristic decides and the knob has no effect. FlashAttention 2 (SM120) ignores it. Read in vLLM 0.26
+and 0.32: v1/attention/backends/flash_attn.py and mla/flashattn_mla.py.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from glmlab.live import attention_groups as groups
+
+BACKENDS = ("FLASH_ATTN", "FLASH_ATTN_MLA")
+_MOST_SPLITS = 128  # of flash_api.cpp: the combine kernel takes no more
+
+_used: dict[str, Any] = {}
+
+
+class FlashAttention:
+    """The knob of one worker; a :class:`glmlab.live.seam.Seam`."""
+
+    KNOBS: ClassVar[tuple[str, ...]] = ("flash_attn_max_splits",)
+
+    def __init__(self, worker: Any) -> None:
+        self._worker = worker
+        self._builders = [builder for name in BACKENDS for builder in groups.builders(worker, name)]
+        self._why = self._missing_parts()
+        _used.clear()
+        if not self._why:
+            self._own = int(self._builders[0].max_num_splits)
+            for builder in self._builders:
+                _watch(builder)
+
+    def _missing_parts(self) -> str:
+        name = groups.backend_name(self._worker)
+        if not self._builders:
+            return f"the model's attention backend is {name}, not FLASH_ATTN"
+        builder = self._builders[0]
+        if not hasattr(builder, "max_num_splits"):
+            return "this vLLM's FlashAttention builder holds no max_num_splits"
+        # FLASH_ATTN_MLA has no FlashAttention 2; FLASH_ATTN schedules ahead with version 3 only.
+        if not getattr(builder, "aot_schedule", getattr(builder, "fa_aot_schedule", False)):
+            return "this GPU runs FlashAttention 2, which takes no bound on splits (3 is for Hopper)"
+        if not groups.full_graphs(self._worker):
+            return "no full CUDA graph holds attention here, so the kernel's own heuristic decides"
+        return ""
+
+    def probe(self) -> dict[str, dict[str, Any]]:
+        if self._why:
+            return {name: {"live": False, "why": self._why} for name in self.KNOBS}
+        value = self.values()["flash_attn_max_splits"]
+        return {
+            "flash_attn_max_splits": {
+                "live": True,
+                "value": value,
+                "default": self._own,
+                "low": 1,
+                "high": _MOST_SPLITS,
+            }
+        }
+
+    def values(self) -> dict[str, Any]:
+        if self._why:
+            return {}
+        held = {int(builder.max_num_splits) for builder in self._builders}
+        return {"flash_attn_max_splits": held.pop() if len(held) == 1 else f"mixed: {sorted(held)}"}
+
+    def used(self) -> dict[str, Any]:
+        return {} if self._why else dict(_used)
+
+    def notes(self, batches: Sequence[int]) -> list[str]:
+        return []
+
+    def is_captured(self, name: str) -> bool:
+        return True
+
+    def check(self, changes: Mapping[str, Any]) -> None:
+        """Nothing beyond the range: the buffers are the kernel's own."""
+
+    def set(self, name: str, value: Any) -> bool:
+        _used.clear()
+        for builder in self._builders:
+            builder.max_num_splits = value
+        return True
+
+
+def _watch(builder: Any) -> None:
+    """See what each step's metadata tells the kernel."""
+    if hasattr(builder.build, "glmlab_wraps"):
+        return
+    own = builder.build
+
+    @functools.wraps(own)
+    def build(*args: Any, **kwargs: Any) -> Any:
+        metadata = own(*args, **kwargs)
+        part = getattr(metadata, "decode", metadata)
+        splits = getattr(part, "max_num_splits", None)
+        if splits:  # 0: outside graphs
+            _used["flash_attn_max_splits"] = int(splits)
+        return metadata
+
+    build.glmlab_wraps = own  # type: ignore[attr-defined]
+    builder.build = build

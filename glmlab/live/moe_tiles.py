@@ -1,0 +1,225 @@
+"""Live knob ``moe_tiles``: tiles of vLLM's Triton fused-MoE kernels.
+
+vLLM's own way is a JSON file per shape and GPU, read once (``get_moe_configs``, cached); here the
+lookup is wrapped (:mod:`glmlab.live.tile_tables`), and the exported bundle holds such a file again.
+What vLLM does to a tile afterwards is refused beforehand, so that what is asked for is what runs: with
+block-quantized weights it cuts BLOCK_SIZE_K to the block; two kernels read the blocks only; SPLIT_K
+is always 1. ``override_config`` and VLLM_BATCH_INVARIANT go before any table.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from glmlab.live.kernel_launches import device_limits, refuse_what_cannot_run
+from glmlab.live.moe_layers import MoeLayer, moe_layers
+from glmlab.live.tile_tables import TRITON_STAGES, TRITON_WARPS, TileKnob
+from glmlab.tiles import DEFAULT, FORM, Tile, TileTable
+
+_FUSED_MOE = "vllm.model_executor.layers.fused_moe"
+_HOME = {  # kernel -> the module that launches it
+    "fused_moe_kernel": f"{_FUSED_MOE}.fused_moe",
+    "fused_moe_kernel_gptq_awq": f"{_FUSED_MOE}.fused_moe",
+    "batched_triton_kernel": f"{_FUSED_MOE}.experts.fused_batched_moe",
+    "fused_moe_nvfp4_emulation_kernel": f"{_FUSED_MOE}.experts.nvfp4_emulation_moe",
+}
+# Kernels that are launched without warps and stages; the batched one has no groups either.
+_BLOCKS_ONLY = frozenset({"batched_triton_kernel", "fused_moe_nvfp4_emulation_kernel"})
+
+_knob = TileKnob("moe_tiles", SPLIT_K=1)  # the WNA16 kernel has no default for it
+_top_k = 1  # experts of one token, as the launches of this process show
+
+
+def _tokens(launch: Mapping[str, Any]) -> int:
+    """Token count that a launch was chosen for.
+
+    The second product of a layer runs on ``tokens x top_k`` rows as if top_k were 1; its count of
+    valid rows is that of the first, which came before.
+    """
+    global _top_k  # noqa: PLW0603 (of the process, as the kernels are)
+    if "max_num_tokens" in launch:
+        return int(launch["max_num_tokens"])
+    _top_k = max(_top_k, int(launch["top_k"]))
+    return int(launch["num_valid_tokens"]) // _top_k
+
+
+def _kind(launch: Mapping[str, Any]) -> str:
+    return _kind_of(int(launch["N"]), int(launch["K"]), str(launch["b_ptr"].dtype))
+
+
+def _kind_of(n: int, k: int, dtype: str) -> str:
+    return f"{n}x{k} {dtype}"
+
+
+def install() -> str:
+    """Wrap the lookup and watch the kernels, before the first launch; say why not otherwise."""
+    try:
+        modules = {name: importlib.import_module(home) for name, home in _HOME.items()}
+    except ImportError as error:
+        return f"this vLLM has no fused MoE as 0.26 to 0.33 have it ({error})"
+    lookup = modules["fused_moe_kernel"]
+    if reason := _knob.wrap_lookup(lookup, "get_moe_configs", "try_get_optimal_moe_config"):
+        return reason
+    try:
+        _ = _knob.table
+    except ValueError as error:
+        return str(error)
+    reasons = [_knob.watch(modules[name], name, tokens=_tokens, kind=_kind) for name in _HOME]
+    return reasons[0]
+
+
+class MoeTiles:
+    """The knob of one worker; a :class:`glmlab.live.seam.Seam`."""
+
+    KNOBS: ClassVar[tuple[str, ...]] = (_knob.name,)
+
+    def __init__(self, worker: Any) -> None:
+        global _top_k  # noqa: PLW0603
+        self._worker = worker
+        self._layers = moe_layers(worker)
+        self._why = self._missing_parts()
+        _knob.forget()
+        _top_k = 1
+
+    def _missing_parts(self) -> str:
+        from vllm import envs
+
+        if not self._layers.readers:
+            return self._layers.why
+        if reason := install():
+            return reason
+        if envs.VLLM_BATCH_INVARIANT:
+            return "VLLM_BATCH_INVARIANT is set, and then vLLM ignores tile tables"
+        return ""
+
+    @functools.cached_property
+    def _limits(self) -> dict[str, int]:
+        return device_limits(self._worker.device)
+
+    # ------------------------------------------------------------------ what can be, what is
+    def probe(self) -> dict[str, dict[str, Any]]:
+        if self._why:
+            return {_knob.name: {"live": False, "why": self._why}}
+        return {
+            _knob.name: {
+                "live": True,
+                "value": self.values()[_knob.name],
+                "default": DEFAULT,
+                "form": FORM,
+                "why": self._layers.why,
+            }
+        }
+
+    def values(self) -> dict[str, Any]:
+        if self._why:
+            return {}
+        asked = {_knob.in_force(_lookup()(*layer.lookup)) for layer in self._layers.readers}
+        return {_knob.name: "; ".join(sorted(asked))}
+
+    def used(self) -> dict[str, Any]:
+        used = None if self._why else _knob.used()
+        return {} if used is None else {_knob.name: used}
+
+    def notes(self, batches: Sequence[int]) -> list[str]:
+        return []
+
+    def is_captured(self, name: str) -> bool:
+        """MoE layers lie between attention: full graphs hold them, and piecewise ones too."""
+        mode = self._worker.vllm_config.compilation_config.cudagraph_mode
+        return mode is not None and mode.name != "NONE"
+
+    def file_names(self) -> list[str]:
+        """Names of the files in which this vLLM looks for the tiles of this model's layers."""
+        name_of = importlib.import_module(_HOME["fused_moe_kernel"]).get_config_file_name
+        names = {
+            name_of(*layer.lookup[:3], list(layer.block_shape) if layer.block_shape else None)
+            for layer in self._layers.readers
+        }
+        return sorted(names)
+
+    # ------------------------------------------------------------------ changing
+    def check(self, changes: Mapping[str, Any]) -> None:
+        value = changes.get(_knob.name, DEFAULT)
+        if value == DEFAULT:
+            return
+        try:
+            table = TileTable.parse(value)
+        except ValueError as error:
+            raise ValueError(f"{_knob.name}: {error}") from None
+        for tile in dict.fromkeys(table.values()):
+            for layer in self._layers.readers:
+                if reason := refusal(tile, layer, self._limits["shared_memory_bytes"]):
+                    raise ValueError(f"{_knob.name}: {tile}: {reason}")
+                self._try_out(tile, layer)
+
+    def _try_out(self, tile: Tile, layer: MoeLayer) -> None:
+        """Compile what a launch would, for each product of the layer that was launched before."""
+        kernel = getattr(importlib.import_module(_HOME[layer.kernel]), layer.kernel)
+        for n, k in layer.gemms:
+            refuse_what_cannot_run(
+                f"{_knob.name}: {tile}",
+                functools.partial(
+                    kernel.compile,
+                    _kind_of(n, k, layer.dtype_name),
+                    _launch_constants(tile, layer, kernel.arg_names),
+                ),
+                self._limits,
+            )
+
+    def set(self, name: str, value: Any) -> bool:
+        _knob.ask(value)
+        return True
+
+
+def refusal(tile: Tile, layer: MoeLayer, shared_memory_bytes: int) -> str:
+    """Why a layer's kernel cannot run with a tile, or would not run with just that; empty if it can.
+
+    Parameters
+    ----------
+    shared_memory_bytes : int
+        What one block of the GPU may take.
+    """
+    smallest = min(layer.block_shape) if layer.block_shape else 0
+    if smallest and (tile.block_k > smallest or smallest % tile.block_k):
+        return (
+            f"BLOCK_SIZE_K = {tile.block_k} does not go with quantization blocks of"
+            f" {layer.block_shape}; take a divisor of {smallest}"
+        )
+    if max(layer.a_bytes, layer.b_bytes) == 1 and tile.block_k < 32:
+        return f"BLOCK_SIZE_K = {tile.block_k}: 8-bit numbers are multiplied 32 at a time; take 32 or more"
+    uneven = [k for _, k in layer.gemms if k % tile.block_k]
+    if uneven and layer.kernel == "fused_moe_kernel_gptq_awq":
+        return f"BLOCK_SIZE_K = {tile.block_k} does not divide K = {uneven[0]}: that kernel would read beyond"
+    if layer.kernel in _BLOCKS_ONLY and (tile.num_warps, tile.num_stages) != (TRITON_WARPS, TRITON_STAGES):
+        return f"{layer.kernel} takes no warps and stages; write w{TRITON_WARPS} s{TRITON_STAGES}"
+    if layer.kernel == "batched_triton_kernel" and tile.group_m != 1:
+        return f"{layer.kernel} has no groups; write g1"
+    needs = tile.shared_memory_bytes(layer.a_bytes, layer.b_bytes)
+    if tile.num_stages > 1 and needs > shared_memory_bytes:
+        return (
+            f"needs {needs:,} bytes of shared memory or more, a block of this GPU has"
+            f" {shared_memory_bytes:,}; take a smaller tile or fewer stages"
+        )
+    return ""
+
+
+def _launch_constants(tile: Tile, layer: MoeLayer, arg_names: list[str]) -> dict[str, Any]:
+    """What a launch with this tile passes, as the launchers in ``fused_moe.py`` form it."""
+    from vllm.model_executor.layers.fused_moe.utils import enable_swap_ab
+
+    passed: dict[str, Any] = dict(tile.to_vllm())
+    for axis in "MNK":
+        passed[f"BLOCK_{axis}"] = passed[f"BLOCK_SIZE_{axis}"]
+    passed["SWAP_AB"] = layer.lookup[2] == "fp8_w8a8" and enable_swap_ab(tile.block_m, tile.block_n)
+    passed["block_k_diviable"] = True
+    if layer.kernel == "fused_moe_nvfp4_emulation_kernel":
+        passed["block_k_diviable"] = all(k % tile.block_k == 0 for _, k in layer.gemms)
+    options = () if layer.kernel in _BLOCKS_ONLY else ("num_warps", "num_stages")
+    return {name: value for name, value in passed.items() if name in arg_names or name in options}
+
+
+def _lookup() -> Any:
+    return importlib.import_module(_HOME["fused_moe_kernel"]).get_moe_configs

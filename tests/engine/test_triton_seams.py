@@ -1,0 +1,376 @@
+"""Live knobs of the GPU's attention, as far as a CPU carries them: vLLM's own builders, no kernels.
+
+The kernels themselves run in tests/gpu; what is checked here is which numbers reach them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("vllm")
+
+from glmlab.live import forced, kernel_launches, triton_attention, triton_mla  # noqa: E402
+from glmlab.live.triton_attention import TritonAttention  # noqa: E402
+from glmlab.live.triton_mla import TritonMla  # noqa: E402
+
+pytestmark = pytest.mark.engine
+
+HEADS, KV_HEADS, HEAD_SIZE = 24, 2, 128  # GLM-4.7 on one of four ranks
+FREE_BYTES = 4 * 2**30
+
+
+def test_install_twice_wraps_once() -> None:
+    from vllm.v1.attention.ops import triton_unified_attention as ops
+
+    assert triton_attention.install() == ""
+    first = ops.kernel_unified_attention
+    assert triton_attention.install() == ""
+    assert ops.kernel_unified_attention is first
+
+
+class Compiled:
+    def __init__(self, shared: int) -> None:
+        self.metadata = SimpleNamespace(shared=shared)
+
+
+class Kernel:
+    """A Triton kernel that keeps what it was launched and compiled with."""
+
+    arg_names = ()
+
+    def __init__(self) -> None:
+        self.launches: list[dict[str, Any]] = []
+        self.compiled: list[dict[str, Any]] = []
+        self.shared_bytes = 50_000
+        self.error: Exception | None = None
+
+    def __getitem__(self, grid: Any) -> Any:
+        return lambda *args, **kwargs: self.launches.append({"grid": grid, "args": args, **kwargs})
+
+    def warmup(self, *args: Any, grid: Any, **kwargs: Any) -> Compiled:
+        self.compiled.append({"args": args, **kwargs})
+        if self.error is not None:
+            raise self.error
+        return Compiled(self.shared_bytes)
+
+
+def config(*, full_graphs: bool = True, kv: str = "fp8", **more: Any) -> Any:
+    from vllm.config import CUDAGraphMode
+
+    mode = CUDAGraphMode.FULL_AND_PIECEWISE if full_graphs else CUDAGraphMode.PIECEWISE
+    return SimpleNamespace(
+        compilation_config=SimpleNamespace(cudagraph_mode=mode, cudagraph_capture_sizes=[1, 2, 4, 8, 16, 64]),
+        speculative_config=None,
+        parallel_config=None,
+        scheduler_config=SimpleNamespace(max_num_seqs=16),
+        cache_config=SimpleNamespace(cache_dtype=kv),
+        model_config=SimpleNamespace(
+            max_model_len=150_016,
+            get_num_attention_heads=lambda _: HEADS,
+            get_num_kv_heads=lambda _: KV_HEADS,
+            get_head_size=lambda: HEAD_SIZE,
+            rswa_window=None,
+            is_mm_prefix_lm=False,
+        ),
+        **more,
+    )
+
+
+def worker_of(vllm_config: Any, backend: str, builder: Any) -> Any:
+    group = SimpleNamespace(
+        backend=SimpleNamespace(get_name=lambda: backend), metadata_builders=[builder], layer_names=["l"]
+    )
+    return SimpleNamespace(
+        model_runner=SimpleNamespace(attn_groups=[[group]]),
+        vllm_config=vllm_config,
+        cache_config=vllm_config.cache_config,
+        device=torch.device("cpu"),
+    )
+
+
+@pytest.fixture(autouse=True)
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Facts of a GPU, where there is none."""
+    forced.reset({})
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (FREE_BYTES, 80 * 2**30))
+    for module in (triton_attention, triton_mla):
+        monkeypatch.setattr(module, "device_limits", lambda _: {"shared_memory_bytes": 101_376})
+    yield
+    forced.reset({})
+
+
+def build(vllm_config: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """vLLM's own builder."""
+    from vllm.v1.attention.backends import triton_attn
+
+    monkeypatch.setattr(triton_attn, "get_num_attention_heads_from_layers", lambda *_: HEADS)
+    monkeypatch.setattr(
+        triton_attn.AttentionMetadataBuilder,
+        "__init__",
+        lambda self, spec, names, config, device: self.__dict__.update(
+            vllm_config=config, layer_names=names, device=device, kv_cache_spec=spec
+        ),
+    )
+    return triton_attn.TritonAttentionMetadataBuilder(
+        SimpleNamespace(block_size=16), ["l"], vllm_config, torch.device("cpu")
+    )
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    from vllm.v1.attention.ops import triton_unified_attention as ops
+
+    assert triton_attention.install() == ""
+    watched = Kernel()
+    monkeypatch.setattr(ops.kernel_unified_attention, "glmlab_wraps", watched)
+    monkeypatch.setattr(ops.kernel_unified_attention, "_seen", {})
+    return watched
+
+
+@pytest.fixture
+def seam(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> TritonAttention:
+    vllm_config = config()
+    return TritonAttention(worker_of(vllm_config, "TRITON_ATTN", build(vllm_config, monkeypatch)))
+
+
+def launch(*, split: int = 0, sequences: int = 1, tokens: int | None = None, **more: Any) -> None:
+    """One launch as ``unified_attention`` makes it; ``tokens`` above ``sequences`` is a prefill."""
+    from vllm.v1.attention.ops import triton_unified_attention as ops
+
+    tile = ops._get_tile_size(HEAD_SIZE, 0, 1, is_prefill=not split)
+    ops.kernel_unified_attention[(1,)](
+        query_ptr=torch.empty((tokens or sequences, HEADS, HEAD_SIZE)),
+        num_seqs=sequences,
+        IS_3D=bool(split),
+        NUM_SEGMENTS_PER_SEQ=split or 1,
+        TILE_SIZE=tile,
+        **more,
+    )
+
+
+def test_the_builder_is_resized_and_goes_back(seam: TritonAttention) -> None:
+    builder = seam._builders[0]
+    assert seam.probe()["kv_splits"]["default"] == 16
+    own = (builder.num_par_softmax_segments, builder.seq_threshold_3D, builder.softmax_segm_output.shape)
+    assert own == (16, 64, (64, HEADS, 16, HEAD_SIZE))
+    assert seam.set("kv_splits", 64)
+    assert builder.softmax_segm_output.shape == (64, HEADS, 64, HEAD_SIZE)
+    assert builder.softmax_segm_max.shape == builder.softmax_segm_expsum.shape == (64, HEADS, 64)
+    assert seam.values()["kv_splits"] == 64
+    seam.set("kv_splits", 16)
+    assert (builder.num_par_softmax_segments, builder.seq_threshold_3D) == own[:2]
+    assert builder.softmax_segm_output.shape == own[2]
+
+
+def test_a_minimal_grid_becomes_a_captured_batch_size(seam: TritonAttention) -> None:
+    builder = seam._builders[0]
+    seam.set("kv_split_min_grid", 20)  # 20 // 2 KV heads = 10 -> captured for 8
+    assert builder.seq_threshold_3D == 8
+    assert builder.softmax_segm_output.shape[0] == 8
+    assert seam.values()["kv_split_min_grid"] == 20
+    seam.set("kv_split_min_grid", 128)
+    assert builder.seq_threshold_3D == 64
+
+
+def test_sm120_keeps_its_own_choice_until_asked(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vllm.v1.attention.backends import triton_attn
+
+    if not hasattr(triton_attn.current_platform, "num_compute_units"):
+        pytest.skip("this vLLM has no choice of its own on SM120")
+    for name, value in (("is_cuda", True), ("is_device_capability", True), ("num_compute_units", 188)):
+        monkeypatch.setattr(
+            type(triton_attn.current_platform), name, lambda *_, value=value: value, raising=False
+        )
+    vllm_config = config()
+    builder = build(vllm_config, monkeypatch)
+    assert builder.max_seqs_64_segments == 187 // (16 * KV_HEADS) == 5
+    own_rows = builder.softmax_segm_max.shape[0]
+    assert own_rows < builder.seq_threshold_3D
+    seam = TritonAttention(worker_of(vllm_config, "TRITON_ATTN", builder))
+    assert seam.probe()["kv_splits"]["default"] == 0
+    seam.set("kv_splits", 32)
+    assert builder.max_seqs_64_segments == 0, "else it would go on to switch between 64 and 16"
+    assert builder.softmax_segm_max.shape == (64, HEADS, 32)
+    seam.set("kv_splits", 0)
+    assert builder.max_seqs_64_segments == 5
+    assert builder.softmax_segm_max.shape == (own_rows, HEADS, 64)
+
+
+def test_a_builder_made_later_starts_with_what_was_asked_for(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forced.reset({"kv_splits": 128})
+    assert build(config(), monkeypatch).softmax_segm_output.shape[2] == 128
+
+
+def test_launches_get_the_options_and_are_seen(seam: TritonAttention, kernel: Kernel) -> None:
+    for name, value in {"attn_decode_tile": 64, "attn_decode_warps": 8, "attn_prefill_stages": 2}.items():
+        seam.set(name, value)
+    launch(split=16)
+    launch(sequences=1, tokens=512)
+    decode, prefill = kernel.launches
+    assert (decode["TILE_SIZE"], decode["num_warps"]) == (64, 8)
+    assert "num_stages" not in decode
+    assert (prefill["TILE_SIZE"], prefill["num_stages"]) == (32, 2)
+    assert seam.used() == {
+        "kv_splits": 16,
+        "kv_split_min_grid": 128,
+        "attn_decode_tile": 64,
+        "attn_decode_warps": 8,
+        "attn_decode_stages": 3,
+        "attn_prefill_tile": 32,
+        "attn_prefill_warps": 4,
+        "attn_prefill_stages": 2,
+    }
+
+
+def test_what_was_used_before_a_change_proves_nothing(seam: TritonAttention) -> None:
+    launch(split=16)
+    seam.set("kv_splits", 64)
+    assert "kv_splits" not in seam.used()
+    launch(split=16)  # a graph that was not captured again
+    assert seam.used()["kv_splits"] == 16 != seam.values()["kv_splits"]
+
+
+def test_a_batch_that_is_not_split_is_said(seam: TritonAttention) -> None:
+    seam.set("kv_split_min_grid", 8)  # 4 sequences
+    launch(split=16, sequences=4)
+    assert seam.used()["kv_split_min_grid"] == 8
+    assert seam.notes([1, 4]) == []
+    assert "batch 16" in seam.notes([1, 16])[0]
+    launch(sequences=2)  # should have been split
+    assert seam.used()["kv_split_min_grid"] == "split or not: {2: False}"
+
+
+def test_a_change_is_compiled_before_anything_is_touched(seam: TritonAttention, kernel: Kernel) -> None:
+    launch(split=16)
+    builder = seam._builders[0]
+    before = builder.softmax_segm_output
+    kernel.shared_bytes = 110_000
+    with pytest.raises(ValueError, match=r"attn_decode_tile = 128: .*110,000 bytes.* has 101,376"):
+        seam.check({"attn_decode_tile": 128})
+    assert kernel.compiled[-1]["TILE_SIZE"] == 128
+    kernel.error = RuntimeError("PassManager::run failed")
+    with pytest.raises(ValueError, match="does not compile: RuntimeError: PassManager::run failed"):
+        seam.check({"attn_decode_stages": 7})
+    assert builder.softmax_segm_output is before
+    assert seam.values()["attn_decode_tile"] == 32
+    assert isinstance(kernel.compiled[-1]["query_ptr"].dtype, torch.dtype)
+    assert not isinstance(kernel.compiled[-1]["query_ptr"], torch.Tensor), "would keep its memory"
+
+
+def test_scratch_beyond_the_free_memory_is_refused(seam: TritonAttention) -> None:
+    offered = seam.probe()["kv_splits"]["values"]
+    assert all(seam._scratch_bytes(splits=splits) <= FREE_BYTES for splits in offered)
+    assert offered == tuple(2**power for power in range(len(offered)))
+    with pytest.raises(ValueError, match=r"kv_splits = 8192: .* would take .* GB, this GPU has room for"):
+        seam.check({"kv_splits": 8192})
+
+
+def test_speculative_decoding_is_told_by_version(
+    seam: TritonAttention, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vllm.v1.attention.ops import triton_unified_attention as ops
+
+    monkeypatch.setattr(seam._worker.vllm_config, "speculative_config", object())
+    monkeypatch.delattr(ops, "MAX_3D_QUERY_LEN", raising=False)
+    assert not seam.probe()["kv_splits"]["live"]
+    assert "speculative" in seam.probe()["kv_splits"]["why"]
+    assert seam.probe()["attn_prefill_tile"]["live"]
+    monkeypatch.setattr(ops, "MAX_3D_QUERY_LEN", 8, raising=False)
+    assert seam.probe()["kv_splits"]["live"]
+
+
+def test_another_backend_says_so() -> None:
+    seam = TritonAttention(worker_of(config(), "FLASHINFER", object()))
+    status = seam.probe()["kv_splits"]
+    assert status == {
+        "live": False,
+        "why": "the model's attention backend is FLASHINFER, not TRITON_ATTN",
+    }
+    assert seam.values() == seam.used() == {}
+
+
+# ---------------------------------------------------------------------------------------- MLA
+@pytest.fixture
+def mla(monkeypatch: pytest.MonkeyPatch) -> TritonMla:
+    from vllm.platforms import current_platform
+    from vllm.v1.attention.backends.mla import triton_mla as vllms
+    from vllm.v1.attention.ops import triton_decode_attention as ops
+
+    assert triton_mla.install() == ""
+    monkeypatch.setattr(ops._fwd_grouped_kernel_stage1, "glmlab_wraps", Kernel())
+    monkeypatch.setattr(ops._fwd_grouped_kernel_stage1, "_seen", {})
+    monkeypatch.setattr(type(current_platform), "num_compute_units", lambda *_: 132, raising=False)
+    # vLLM's stand-in for a Triton without a GPU lacks it.
+    powers = SimpleNamespace(next_power_of_2=lambda n: 1 << (n - 1).bit_length())
+    monkeypatch.setattr(vllms, "triton", powers)
+    reserved: list[int] = []
+    builder = SimpleNamespace(
+        num_heads=16,
+        reorder_batch_threshold=1,
+        mla_dims=SimpleNamespace(kv_lora_rank=512),
+        reserved=reserved,
+        _reserve_attn_logits_workspace=lambda: reserved.append(splits_of(150_016)),
+    )
+    return TritonMla(worker_of(config(), "TRITON_MLA", builder))
+
+
+def splits_of(length: int) -> int:
+    from vllm.v1.attention.backends.mla import triton_mla as vllms
+
+    return int(vllms._compute_num_kv_splits(length, 132))
+
+
+def test_mla_splits_are_any_count_and_reserve_their_scratch(mla: TritonMla) -> None:
+    own = splits_of(150_016)
+    assert own == 264, "2 x 132 SMs, the bound of long sequences"
+    for splits in (7, 64, 192):
+        assert mla.set("kv_splits", splits)
+        assert splits_of(150_016) == splits_of(100) == splits
+        assert mla._builders[0].reserved[-1] == splits
+        assert mla.values()["kv_splits"] == splits
+    mla.set("kv_splits", 0)
+    assert splits_of(150_016) == own
+    assert splits_of(600) == 1
+
+
+def test_mla_launches_are_altered_and_seen(mla: TritonMla) -> None:
+    from vllm.v1.attention.ops import triton_decode_attention as ops
+
+    mla.set("kv_splits", 64)
+    mla.set("attn_decode_tile", 16)
+    ops._fwd_grouped_kernel_stage1[(1,)](BLOCK_N=32, NUM_KV_SPLITS=64, num_warps=4, num_stages=2)
+    had = ops._fwd_grouped_kernel_stage1.glmlab_wraps.launches[-1]
+    assert (had["BLOCK_N"], had["num_warps"], had["num_stages"]) == (16, 4, 2)
+    assert mla.used() == {
+        "kv_splits": 64,
+        "attn_decode_tile": 16,
+        "attn_decode_warps": 4,
+        "attn_decode_stages": 2,
+    }
+
+
+def test_mla_leaves_room_on_the_gpu(mla: TritonMla) -> None:
+    per_split = 16 * 16 * 513 * 4  # rows x heads x (latent + 1) x float32
+    assert mla._bytes_per_split() == per_split
+    high = mla.probe()["kv_splits"]["high"]
+    assert high * per_split <= FREE_BYTES + 264 * per_split
+    assert "264" in mla.probe()["kv_splits"]["why"]
+
+
+def test_a_seen_launch_keeps_no_tensor() -> None:
+    kernel = Kernel()
+    watched = kernel_launches.WatchedKernel(kernel, decide=lambda _: {}, kind=lambda _: "all")
+    assert watched.compile("all", {}) is None
+    watched[(1,)](torch.empty(8), size=3)
+    watched.compile("all", {"num_warps": 2})
+    done = kernel.compiled[0]
+    assert done["size"] == 3
+    assert done["num_warps"] == 2
+    assert not isinstance(done["args"][0], torch.Tensor)
