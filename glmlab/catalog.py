@@ -1,4 +1,4 @@
-"""Models by name: the packaged tiny ones, folders with a config.json, names on the hub."""
+"""Models by name: the packaged ones, folders with a config.json, rank twins, names on the hub."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from glmlab.data_folders import data_folders
 from glmlab.errors import RecipeError
 from glmlab.model_shape import Attention, ModelShape
 from glmlab.names import did_you_mean
+from glmlab.rank_twin import TwinName, description, twin_config
 
 _TINY = "tiny"
 _SIZES = (
@@ -39,10 +40,13 @@ class Model(BaseModel):
     name : str
         As it was asked for.
     path : Path or None
-        The folder of its config.json, absolute; None for a name on the hub.
+        The folder of its config.json, absolute; None for a name on the hub and for a rank twin, whose
+        config.json is computed.
     config : dict or None
         Content of config.json; None where it is not known on this machine. Every size then raises
         :class:`RecipeError`.
+    note : str
+        What a user should know of it, empty for most.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,6 +54,7 @@ class Model(BaseModel):
     name: str
     path: Path | None = None
     config: dict[str, Any] | None = Field(None, repr=False)
+    note: str = ""
 
     _shape: ModelShape | None = PrivateAttr(None)
 
@@ -182,14 +187,16 @@ class Model(BaseModel):
             "name": self.name,
             "path": None if self.path is None else str(self.path),
             **sizes,
-            "note": "config.json is not on this machine: sizes are not known" if self.config is None else "",
+            "note": "config.json is not on this machine: sizes are not known"
+            if self.config is None
+            else self.note,
             "disagreements": [],
         }
 
 
 def list_models() -> tuple[str, ...]:
     """Names of the packaged models and of those in ``GLMLAB_DATA``, sorted."""
-    return tuple(sorted(_tiny_models()))
+    return tuple(sorted(_packaged()))
 
 
 def find_model(name_or_path: str | os.PathLike[str]) -> Model:
@@ -198,27 +205,45 @@ def find_model(name_or_path: str | os.PathLike[str]) -> Model:
     Parameters
     ----------
     name_or_path : str or path
-        In this order: a name of :func:`list_models`; a folder with a config.json; a hub name
-        such as ``zai-org/GLM-4.7``, which comes back without a config: nothing is downloaded.
+        In this order: a name of :func:`list_models`; a folder with a config.json; a rank twin such
+        as ``glm-4.7@tp4-l4`` (:mod:`glmlab.rank_twin`); a hub name such as ``zai-org/GLM-4.7``,
+        which comes back without a config: nothing is downloaded.
 
     Raises
     ------
     RecipeError
-        If there is nothing of that name, or its config.json is not that of a GLM.
+        If there is nothing of that name, its config.json is not that of a GLM, or it is a twin
+        that cannot be.
     """
     name = os.fspath(name_or_path)
-    folder = _tiny_models().get(name) or Path(name).expanduser()
+    folder = _packaged().get(name) or Path(name).expanduser()
     if name and folder.exists():  # an empty name would be the current folder
         return Model(name=name, path=folder.resolve(), config=_read_config(folder))
+    if (asked := TwinName.parse(name)) is not None:
+        return _twin(name, asked)
     if _HUB_NAME.fullmatch(name) and not name.startswith(f"{_TINY}/"):
         return Model(name=name)
     raise RecipeError(f"model = {name!r}: no such model or folder{did_you_mean(name, list_models())}")
 
 
-def _tiny_models() -> dict[str, Path]:
+def _twin(name: str, asked: TwinName) -> Model:
+    base = find_model(asked.base)
+    if base.config is None:
+        near = did_you_mean(asked.base.rpartition("/")[2].lower(), list_models())
+        raise RecipeError(
+            f"model = {asked.base!r}: a rank twin is computed from config.json, which is not on this"
+            f" machine; give the folder of a downloaded checkpoint, or a packaged model{near}"
+        )
+    config = twin_config(base.config, asked.tp, asked.layers, asked.base)
+    return Model(name=name, config=config, note=description(asked, base.config))
+
+
+def _packaged() -> dict[str, Path]:
+    """Folders by name: full-size models under their own, miniatures with ``tiny/`` before it."""
     return {
-        f"{_TINY}/{config.parent.name}": config.parent
-        for folder in data_folders(_TINY)
+        prefix + config.parent.name: config.parent
+        for kind, prefix in (("models", ""), (_TINY, f"{_TINY}/"))
+        for folder in data_folders(kind)
         for config in folder.glob("*/config.json")
     }
 

@@ -10,6 +10,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.scalarstring import LiteralScalarString
 
 from glmlab.errors import InputError
 
@@ -74,7 +75,7 @@ def dump_yaml(values: dict[str, Any], like: Any = None) -> str:
     for key, value in values.items():
         # As text: True and 1 are equal to Python and two things to YAML.
         if key not in document or repr(_plain(document[key])) != repr(value):
-            document[key] = value
+            document[key] = LiteralScalarString(value) if _is_paragraph(value) else value
     buffer = io.StringIO()
     _yaml().dump(document, buffer)
     return buffer.getvalue()
@@ -87,6 +88,16 @@ def kind_of(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "a list"
     return "text" if isinstance(value, str) else f"a {type(value).__name__}"
+
+
+def _is_paragraph(value: Any) -> bool:
+    """Whether a value is text in plain lines: a block that reads better than quotes and escapes.
+
+    Only the plainest, since ruamel.yaml writes a block without asking whether it can be one.
+    """
+    if not isinstance(value, str) or "\n" not in value:
+        return False
+    return all(line and line == line.strip() and line.isprintable() for line in value.split("\n"))
 
 
 def _plain(value: Any) -> Any:

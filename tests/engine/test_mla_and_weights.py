@@ -45,6 +45,21 @@ def _parameters(worker: object) -> int:
     return sum(seen.values())
 
 
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("mlp.experts.w13_weight_scale", (16,)), ("self_attn.o_proj.weight_scale_inv", (2, 4))],
+)
+def test_scales_of_quantized_weights_are_left_alone(name: str, shape: tuple[int, ...]) -> None:
+    """Zeros, or numbers of their own, would make a layer that vLLM quantized while loading mute or noise."""
+    import torch
+
+    from glmlab.live.random_weights import draw
+
+    scale = torch.full(shape, 0.25)
+    draw(name, scale, seed=0)
+    assert bool((scale == 0.25).all())
+
+
 def test_knobs_of_another_backend_are_not_offered(engine: VllmEngine) -> None:
     backend = engine.state().backend
     status = engine.knobs()["cpu_split_kv"]

@@ -86,6 +86,14 @@ GLM_5_1 = {
     "max_position_embeddings": 202752,
     "num_nextn_predict_layers": 1,
 }
+PACKAGED = {
+    "glm-4.5-air": GLM_4_5_AIR,
+    "glm-4.7": GLM_4_7,
+    "glm-4.7-flash": GLM_4_7_FLASH,
+    "glm-5.1": GLM_5_1,
+    "glm-5.1-reap-160": GLM_5_1 | {"n_routed_experts": 160},
+}
+TINY = ("tiny/glm4-moe", "tiny/glm4-moe-lite")
 GLM_5_2 = GLM_5_1 | {"index_topk_freq": 4, "index_skip_topk_offset": 3, "max_position_embeddings": 1048576}
 
 
@@ -223,8 +231,8 @@ def test_a_kv_number_has_a_size(width):
 
 # ---------------------------------------------------------------------------------- finding
 def test_packaged_models():
-    assert list_models() == ("tiny/glm4-moe", "tiny/glm4-moe-lite")
-    gqa, mla = (find_model(name) for name in list_models())
+    assert list_models() == (*PACKAGED, *TINY)
+    gqa, mla = (find_model(name) for name in TINY)
     assert (gqa.attention, gqa.layers, gqa.heads, gqa.kv_heads) == ("gqa", 4, 8, 2)
     assert (mla.attention, mla.layers, mla.heads, mla.kv_heads) == ("mla", 4, 8, 1)
     for model in (gqa, mla):
@@ -234,9 +242,14 @@ def test_packaged_models():
         assert model.path.is_absolute()
 
 
+@pytest.mark.parametrize("name", PACKAGED)
+def test_a_packaged_full_size_model_has_the_published_sizes(name):
+    assert PACKAGED[name].items() <= (find_model(name).config or {}).items()
+
+
 def test_the_readme_of_the_data_says_what_the_formulas_say():
     readme = Path(__file__).parents[2].joinpath("glmlab", "data", "README.md").read_text(encoding="utf-8")
-    for model in map(find_model, list_models()):
+    for model in map(find_model, TINY):
         sizes = f"{model.total_params / 1e6:.2f} M / {model.active_params / 1e6:.2f} M"
         row = next(line for line in readme.splitlines() if line.startswith(f"| `{model.name}` |"))
         assert f"| {sizes} | {model.kv_bytes_per_token(1):,} |" in row
@@ -274,9 +287,9 @@ def test_a_hub_name_is_known_by_name_only():
     [
         ("tiny/glm4-mo", "did you mean tiny/glm4-moe"),
         ("glm4-moe", "did you mean tiny/glm4-moe"),
-        ("/no/such/folder", "known: tiny/glm4-moe, tiny/glm4-moe-lite"),
-        ("./org/name", "known: tiny/glm4-moe"),
-        ("a/b/c", "known: tiny/glm4-moe"),
+        ("/no/such/folder", "known: glm-4.5-air, glm-4.7, "),
+        ("./org/name", "known: glm-4.5-air"),
+        ("a/b/c", "known: glm-4.5-air"),
         ("", "no such model or folder"),
     ],
 )
@@ -292,8 +305,9 @@ def test_an_unknown_model_is_one_line_with_the_nearest_names(name, hint):
 def test_own_data_is_laid_over_the_packaged(tmp_path, monkeypatch):
     write_model(tmp_path / "tiny" / "glm4-moe", GLM_4_5_AIR)
     write_model(tmp_path / "tiny" / "mine", GLM_5_1)
+    write_model(tmp_path / "models" / "glm-6", GLM_5_2)
     monkeypatch.setenv("GLMLAB_DATA", str(tmp_path))
-    assert list_models() == ("tiny/glm4-moe", "tiny/glm4-moe-lite", "tiny/mine")
+    assert list_models() == (*PACKAGED, "glm-6", *TINY, "tiny/mine")
     assert find_model("tiny/glm4-moe").layers == 46
     assert find_model("tiny/glm4-moe-lite").layers == 4
     assert find_model("tiny/mine").attention == "mla+dsa"

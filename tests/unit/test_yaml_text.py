@@ -57,6 +57,18 @@ VALUES = st.recursive(
 )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["a\nb", "a\nb\n", " a\nb", "a \nb", "a\n\nb", "a\n# b: c", "|\n>-", "a\r\nb", "a\n\tb", "a\nb\x85c"],
+)
+def test_lines_survive_writing_and_reading(text):
+    assert parse_yaml(dump_yaml({"notes": text, "z": 1}), "here", StudyError) == {"notes": text, "z": 1}
+
+
+def test_plain_lines_are_written_as_they_are_read():
+    assert dump_yaml({"notes": "one: a\ntwo"}) == "notes: |-\n  one: a\n  two\n"
+
+
 @given(st.dictionaries(KEYS, VALUES, max_size=4))
 def test_any_values_survive_writing_and_reading(values):
     assert parse_yaml(dump_yaml(values), "here", StudyError) == (values or {})
