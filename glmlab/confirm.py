@@ -35,7 +35,7 @@ def confirm(
     """
     spec = runner.spec
     if best.number == baseline.number:
-        store.verdict = {"best": best.number, "verdict": _no_rival(spec).model_dump()}
+        store.verdict = {"best": best.number, "verdict": _labelled(_no_rival(spec), spec).model_dump()}
         return
     known = store.verdict
     same_plan = plan_key(runner.recipe(best.params)) == plan_key(runner.recipe(baseline.params))
@@ -62,7 +62,14 @@ def confirm(
             return
         store.add_visit(best.number, visit)
     verdict = _judge(spec, store.visits(best.number), best.params, baseline.params)
-    store.verdict = {"best": best.number, "verdict": verdict.model_dump()}
+    store.verdict = {"best": best.number, "verdict": _labelled(verdict, spec).model_dump()}
+
+
+def _labelled(verdict: Verdict, spec: StudySpec) -> Verdict:
+    """The sentence is quoted without its table: it must say by itself what was not measured."""
+    if not spec.is_replayed:
+        return verdict
+    return verdict.model_copy(update={"reason": f"{verdict.reason} (replayed from a recording)"})
 
 
 def _side(index: int) -> Side:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from glmlab.engines import Engine
-from glmlab.errors import EngineError
+from glmlab.errors import EngineError, GraphsLostError
 from glmlab.knob_table import KNOBS
 from glmlab.recipe import Recipe
 
@@ -44,6 +44,15 @@ class EngineKeeper:
         self._engine: Engine | None = None
         self._plan = ""
         self._unbilled_s = 0.0  # of a start that no trial has been charged with yet
+        self._ahead_s = 0.0  # of replayed engines that are closed
+
+    def now(self) -> float:
+        """The time by which trials are charged, in seconds.
+
+        A replayed engine answers at once: what the recorded one took beyond that is added to the
+        time on the wall, so that engines cost what they did and glmlab itself what it does here.
+        """
+        return time.perf_counter() + self._ahead_s + getattr(self._engine, "ahead_s", 0.0)
 
     def ready(self, recipe: Recipe, live: Mapping[str, Any]) -> Ready:
         """Bring an engine into the state of a recipe.
@@ -63,14 +72,22 @@ class EngineKeeper:
         plan = plan_key(recipe)
         rebuild_s, notes = 0.0, []
         if self._engine is None or plan != self._plan:
-            begin = time.perf_counter()
+            begin = self.now()
             self.close()
             self._engine = self._start(recipe, self._ceilings)
             self._plan = plan
-            rebuild_s = time.perf_counter() - begin
+            rebuild_s = self.now() - begin
             notes = list(self._engine.started.notes)
         try:
             report = self._engine.apply(**live) if live else None
+        except GraphsLostError as error:
+            # The change cannot be had live in this engine: a new one is started with it.
+            begin = self.now()
+            self.close()
+            self._engine, self._plan = self._start(recipe, self._ceilings), plan
+            report = self._engine.apply(**live)
+            rebuild_s += self.now() - begin
+            notes = [*notes, *self._engine.started.notes, f"built a new engine, since {error}"]
         except EngineError:
             self.close_if_broken()
             raise
@@ -103,6 +120,7 @@ class EngineKeeper:
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.close()
+            self._ahead_s += getattr(engine, "ahead_s", 0.0)
 
 
 def plan_key(recipe: Recipe) -> str:

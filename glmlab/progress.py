@@ -124,6 +124,7 @@ def trial_line(record: TrialRecord) -> str:
         else ", ".join(f"{value:.4g}" for value in record.values or ())
     )
     how = "live" if record.cost.is_live else "rebuilt"
+    how += ", replayed" if record.evidence == "replayed" else ""
     cost = f"{format_duration(record.cost.total_s)} {how}" if record.status != "blocked" else "free"
     return f"#{record.number:<3} {record.status:<9} {came}  [{knobs}]  {cost}"
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from glmlab.catalog import Model
     from glmlab.diagnosis import Diagnosis
     from glmlab.export import Bundle
+    from glmlab.measurement import Evidence
     from glmlab.summary import Cost, Summary
     from glmlab.trial_record import TrialRecord
 
@@ -53,14 +54,16 @@ def summary(found: Summary) -> RenderableType:
         Text(f"study {found.study}   {counts or 'no trials'}   evidence: {found.evidence}"),
         points,
         Text(f"verdict: {found.headline}", style=style),
-        cost(found.cost_s),
+        cost(found.cost_s, found.evidence),
     ]
     lines += [Text(f"note: {note}", style="yellow") for note in found.notes]
     return Group(*lines)
 
 
-def cost(spent: Cost) -> RenderableType:
+def cost(spent: Cost, evidence: Evidence = "measured") -> RenderableType:
     """Where the time went, and what a live trial costs against a restart."""
+    from glmlab.summary import took
+
     parts = [
         f"{name} {format_duration(value)}"
         for name, value in (
@@ -72,10 +75,10 @@ def cost(spent: Cost) -> RenderableType:
             ("confirming", spent.confirm),
         )
     ]
-    text = "cost: " + ", ".join(parts)
+    text = ("cost, the engine's as recorded: " if evidence == "replayed" else "cost: ") + ", ".join(parts)
     if spent.live_trial is not None and spent.restart_trial is not None:
         text += (
-            f"\na live trial took {format_duration(spent.live_trial)}"
+            f"\na live trial {took(evidence)} {format_duration(spent.live_trial)}"
             f" ({format_duration(spent.live_overhead or 0)} of it glmlab's own);"
             f" with a restart it takes {format_duration(spent.restart_trial)}:"
             f" {spent.times_cheaper:.0f} times cheaper"
@@ -88,7 +91,7 @@ def study(found: Summary, records: Sequence[TrialRecord]) -> RenderableType:
     names = list(dict.fromkeys(name for record in records for name in record.params))
     trials = table(
         ">#", "status", ">time/token", ">p90", ">p99", ">tokens/s", ">same", ">rebuild", ">apply",
-        ">measure", ">glmlab", *names, title="trials",
+        ">measure", ">glmlab", *names, title=f"trials, {found.evidence}",
     )  # fmt: skip
     for record in records:
         measured = record.measurement
@@ -189,7 +192,12 @@ def bundle(made: Bundle) -> RenderableType:
     listing = table("file", "what", title=f"{made.directory}")
     for name, what in made.files.items():
         listing.add_row(name, what)
-    return Group(listing, Text(made.headline, style="bold"), Text(f"start it: {made.command}"))
+    return Group(
+        listing,
+        Text(f"evidence: {made.evidence}"),
+        Text(made.headline, style="bold"),
+        Text(f"start it: {made.command}"),
+    )
 
 
 def knobs(params: dict[str, Any]) -> str:

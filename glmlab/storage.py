@@ -145,6 +145,8 @@ class StudyStore:
         trial.set_user_attr("status", record.status)
         if record.reason:
             trial.set_user_attr("reason", record.reason)
+        if record.evidence != "measured":
+            trial.set_user_attr("evidence", record.evidence)  # for whoever looks with Optuna's own tools
         for name, violation in record.violations.items():
             trial.set_constraint(name, violation)
         self._study.tell(trial, list(record.values) if record.values else None, state=_STATES[record.status])

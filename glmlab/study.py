@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from glmlab import engines, provenance
 from glmlab.confirm import confirm
 from glmlab.engine_keeper import EngineKeeper, StartEngine
 from glmlab.engines import Engine
+from glmlab.engines.replay_start import Replay
 from glmlab.errors import KnobError, StudyError
 from glmlab.feasibility import blocked
 from glmlab.interrupt import StopOnInterrupt
@@ -20,6 +20,7 @@ from glmlab.knobs import KnobSpace, Params, params_key
 from glmlab.measurement import METRICS
 from glmlab.progress import Progress, Silent
 from glmlab.recipe import Recipe
+from glmlab.replayed_study import check_same_recordings, continue_replay, find_replay, within
 from glmlab.search import Past, Search
 from glmlab.storage import DEFAULT_URL, Direction, StudyStore, check_writable, study_lock
 from glmlab.study_spec import Budget, StudySpec
@@ -41,6 +42,8 @@ class Study:
         Optuna storage URL, or ``journal://FILE``.
     start : callable, optional
         Recipe and ceilings -> started engine; by default the engine and home of the study file.
+        For a study over recordings a :class:`~glmlab.engines.replay_start.Replay`, e.g. one that
+        takes its time.
 
     Raises
     ------
@@ -59,9 +62,14 @@ class Study:
             spec = StudySpec.load(spec)
         elif not isinstance(spec, StudySpec):
             spec = StudySpec.parse(dict(spec))
+        if isinstance(start, Replay) != spec.is_replayed and start is not None:
+            raise StudyError(
+                f"study {spec.study!r}: engine: {spec.engine} and start={start!r} do not go together"
+            )
         self.spec = spec
         self.storage = storage
         self._start = start or self._start_real
+        self.replay = start if isinstance(start, Replay) else None
         self._store: StudyStore | None = None
 
     def _start_real(self, recipe: Recipe, ceilings: Mapping[str, int]) -> Engine:
@@ -106,13 +114,18 @@ class Study:
             At a second Ctrl-C; the running trial is stored as interrupted.
         """
         show = progress or Silent()
-        if reason := blocked(self.spec.base_recipe, self.spec.effective_workload):
+        if self.spec.is_replayed:
+            self._start = self.replay = self.replay or find_replay(self.spec)
+            self.spec = within(self.spec, self.replay, show)
+        elif reason := blocked(self.spec.base_recipe, self.spec.effective_workload):
             raise StudyError(f"study {self.spec.study!r}: the baseline cannot run: {reason}")
         check_writable(self.storage)
         with study_lock(self.spec.study, self.storage):
             self._store = StudyStore.open(self.spec.study, self.storage)
             if self._store is not None:
                 self._check_same(self._store)
+                if self.replay is not None:
+                    check_same_recordings(self.replay, self._store)
             keeper = EngineKeeper(self._start, self.spec.knob_space.highest())
             wish = StopOnInterrupt(lambda: show.message("stopping after this trial; Ctrl-C again: now"))
             try:
@@ -188,7 +201,7 @@ class _Run:
         self._study, self._spec = study, study.spec
         self._keeper, self._budget, self._show, self._stop = keeper, budget, show, stop
         self._workload = self._spec.effective_workload
-        self._begin: float | None = time.perf_counter()
+        self._begin: float | None = keeper.now()
 
     def go(self) -> None:
         store = self._study._store
@@ -198,12 +211,15 @@ class _Run:
             store.baseline = baseline
         else:
             baseline, space = store.baseline, grown(self._spec.knob_space, store.baseline)
-        store.add_provenance(provenance.of_run())
+        replay = self._study.replay
+        store.add_provenance(provenance.of_run() | ({"replayed": replay.facts()} if replay else {}))
         if ended := store.end_interrupted():
             self._show.message(f"{ended} interrupted trial(s) of a former run will be tried again")
         for note in self._spec.notes:
             self._show.message(f"note: {note}")
         runner = TrialRunner(self._spec, self._workload, self._keeper, baseline, space)
+        if replay is not None:
+            continue_replay(replay, store, runner, baseline)
         records = self._search(store, runner, baseline, space)
         first = baseline_record(records, space.active(baseline))
         best = best_record(records, self._spec)
@@ -222,6 +238,8 @@ class _Run:
         self._show.message(f"starting the baseline's engine ({base.name})")
         ready = self._keeper.ready(base, {})
         baseline = resolve_baseline(self._spec.knob_space, base, ready.engine)
+        if self._study.replay is not None:
+            self._study.replay.check(base.replace(**baseline), self._workload)
         self._keeper.adopt(base.replace(**baseline), unbilled_s=ready.rebuild_s)
         return baseline, grown(self._spec.knob_space, baseline)
 
@@ -254,7 +272,7 @@ class _Run:
         self._show.start(self._spec.study, len(records), total, self._budget.seconds)
         while not self._is_spent(records) and not self._stop():
             # The first trial of a run is charged with what had to happen before it.
-            begin, self._begin = self._begin or time.perf_counter(), None
+            begin, self._begin = self._begin or self._keeper.now(), None
             params = search.next()
             if params is None:
                 break
@@ -278,6 +296,8 @@ class _Run:
 
     def _left_s(self, records: list[TrialRecord], total: int | None) -> float | None:
         """Seconds left: live trials and rebuilds each at their mean so far, and the time budget."""
+        if self._study.replay is not None:
+            return None  # its seconds are the recorded ones, nobody waits for them
         bounds = []
         if total is not None:
             left = max(total - len(records), 0)

@@ -20,7 +20,7 @@ from pydantic import (
 
 from glmlab.errors import InputError, StudyError
 from glmlab.knobs import KnobSpace
-from glmlab.measurement import METRICS, find_metric
+from glmlab.measurement import METRICS, Evidence, find_metric
 from glmlab.recipe import Count, Recipe
 from glmlab.recipe_book import find_recipe
 from glmlab.workload import Workload
@@ -125,7 +125,8 @@ class StudySpec(BaseModel):
 
     study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
     recipe: Any
-    engine: Literal["vllm"] = "vllm"
+    engine: Literal["vllm", "replay"] = "vllm"
+    recording: Annotated[tuple[str, ...], BeforeValidator(_one_or_many)] = ()
     home: Literal["child", "kernel"] = "child"
     workload: Workload = Workload()
     space: dict[str, Any]
@@ -139,6 +140,13 @@ class StudySpec(BaseModel):
     _recipe: Recipe = PrivateAttr()
     _space: KnobSpace = PrivateAttr()
     _bounds: tuple[Constraint, ...] = PrivateAttr()
+    _recordings: tuple[str, ...] = PrivateAttr(())
+
+    @model_validator(mode="after")
+    def _recording_is_for_replay(self) -> Self:
+        if self.recording and self.engine != "replay":
+            raise ValueError(f"recording: only engine: replay reads one, this is engine: {self.engine}")
+        return self
 
     @classmethod
     def load(cls, path: str | Path) -> StudySpec:
@@ -183,6 +191,10 @@ class StudySpec(BaseModel):
         if len(set(self.objective)) < len(self.objective):
             raise StudyError("objective: the same metric is listed twice")
         self._bounds = tuple(Constraint.parse(k, v) for k, v in self.constraints.items())
+        self._recordings = tuple(
+            str(folder / name) if folder is not None and (folder / name).is_file() else name
+            for name in self.recording
+        )
 
     @property
     def base_recipe(self) -> Recipe:
@@ -198,6 +210,20 @@ class StudySpec(BaseModel):
         return self._bounds
 
     @property
+    def recordings(self) -> tuple[str, ...]:
+        """Names and files of the recordings to replay; empty: those of the recipe's plan."""
+        return self._recordings
+
+    @property
+    def is_replayed(self) -> bool:
+        return self.engine == "replay"
+
+    @property
+    def evidence(self) -> Evidence:
+        """What the numbers of this study are going to be."""
+        return "replayed" if self.is_replayed else "measured"
+
+    @property
     def effective_workload(self) -> Workload:
         """The workload, with cold prefills where the objective or a constraint asks for them."""
         wanted = {*self.objective, *(bound.name for bound in self.bounds)}
@@ -209,10 +235,15 @@ class StudySpec(BaseModel):
     @property
     def notes(self) -> list[str]:
         """What this study cannot see, in words."""
+        notes = []
+        if self.is_replayed and self.knob_space.rebuild:
+            notes.append(
+                "each plan was recorded in one engine: what differs from start to start is not in it"
+            )
         if self.effective_workload.cold_prefill:
-            return []
+            return notes
         hidden = [d.name for d in self._space if d.knob.prefill and not d.knob.kernel]
-        return [
+        return notes + [
             f"{name} acts on prefill, but prompts come from the prefix cache here, so its effect"
             " stays hidden; add ttft_ms to the objective, or set workload.cold_prefill"
             for name in hidden
@@ -220,9 +251,14 @@ class StudySpec(BaseModel):
 
     def with_home(self, home: str) -> StudySpec:
         """The same study with its engine in another home."""
-        changed = self.model_copy(update={"home": home})
-        changed._recipe, changed._space, changed._bounds = self._recipe, self._space, self._bounds
-        return changed
+        return self.model_copy(update={"home": home})
+
+    def with_rounds(self, most: int) -> StudySpec:
+        """The same study with at most so many rounds of confirmation."""
+        confirm = Confirm(
+            rounds=min(self.confirm.rounds, most), rebuild_rounds=min(self.confirm.rebuild_rounds, most)
+        )
+        return self.model_copy(update={"confirm": confirm})
 
     def identity(self) -> dict[str, Any]:
         """What must stay the same for a stored study to be continued: all but the budget."""

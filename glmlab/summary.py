@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
+from glmlab.engines.replayed_visit import AGAIN_NOTE, PREFILL_NOTE
 from glmlab.knobs import Params, params_key
 from glmlab.measurement import METRICS, Evidence, find_metric
 from glmlab.stats import Verdict
@@ -76,6 +77,8 @@ class Summary(BaseModel):
     ----------
     verdict : Verdict or None
         ``None`` until the confirmation has run.
+    origins : list of str
+        The recordings that replayed numbers come from; empty where they were measured.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -89,6 +92,7 @@ class Summary(BaseModel):
     verdict: Verdict | None
     cost_s: Cost
     notes: list[str] = []
+    origins: list[str] = []
 
     _records: tuple[TrialRecord, ...] = PrivateAttr(default=())  # for a notebook; not in the JSON
 
@@ -129,7 +133,7 @@ class Summary(BaseModel):
         if cost.times_cheaper is not None and cost.live_trial is not None and cost.restart_trial is not None:
             live, restart = format_duration(cost.live_trial), format_duration(cost.restart_trial)
             lines.append(
-                f"a live trial took {live}, with a restart it takes {restart}:"
+                f"a live trial {took(self.evidence)} {live}, with a restart it takes {restart}:"
                 f" {cost.times_cheaper:.0f} times cheaper"
             )
         lines += [f"note: {note}" for note in self.notes]
@@ -156,19 +160,45 @@ def summarize(store: StudyStore) -> Summary:
     if stored is not None and best is not None and stored["best"] == best.number:
         verdict = Verdict.model_validate(stored["verdict"])
     workload = spec.effective_workload
+    origins = _origins(store)
+    visits = store.visits(best.number) if best else []
     found = Summary(
         study=store.name,
         storage=store.url,
-        evidence=baseline.evidence if baseline else "measured",
+        evidence=baseline.evidence if baseline else spec.evidence,
         trials=counts,
         baseline=_point(baseline, spec, workload),
         best=_point(best, spec, workload),
         verdict=verdict,
         cost_s=cost(store, records, best),
-        notes=spec.notes + _noise(store.visits(best.number) if best else []),
+        notes=[f"replayed: {origin}; nothing was measured here" for origin in origins]
+        + spec.notes
+        + _short_prefill(records)
+        + _given_again(visits)
+        + _noise(visits),
+        origins=origins,
     )
     found._records = tuple(records)
     return found
+
+
+def _given_again(visits: Sequence[Visit]) -> list[str]:
+    """Say so if too few visits were recorded to keep the search and the confirmation apart."""
+    count = sum(AGAIN_NOTE in visit.measurement.notes for visit in visits)
+    if not count:
+        return []
+    return [f"{count} of {len(visits)} confirming visits had been given out before: too few were recorded"]
+
+
+def _short_prefill(records: Sequence[TrialRecord]) -> list[str]:
+    """Say so if the prefill, and with it a restart, is known for less than the whole prompts."""
+    notes = [note for record in records for note in record.notes if note.startswith(PREFILL_NOTE)]
+    return notes[:1]
+
+
+def _origins(store: StudyStore) -> list[str]:
+    found = [each["origin"] for run in store.provenance["runs"] for each in run.get("replayed", [])]
+    return list(dict.fromkeys(found))
 
 
 def _noise(visits: Sequence[Visit]) -> list[str]:
@@ -205,10 +235,11 @@ def show_values(record: TrialRecord | None, spec: StudySpec) -> str:
     """A trial's values with their units, for a progress bar."""
     if record is None or not record.values:
         return "none yet"
-    return ", ".join(
+    values = ", ".join(
         f"{name.removesuffix('_ms')} {_quantity(name, value)}"
         for name, value in zip(spec.objective, record.values, strict=True)
     )
+    return f"{values} (replayed)" if record.evidence == "replayed" else values
 
 
 def cost(store: StudyStore, records: Sequence[TrialRecord], best: TrialRecord | None) -> Cost:
@@ -269,6 +300,11 @@ def _quantity(metric: str, value: float) -> str:
     """A metric's value with its unit, never in exponent form."""
     digits = f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     return f"{digits} {find_metric(metric).unit}"
+
+
+def took(evidence: Evidence) -> str:
+    """How a duration of the engine is introduced: a replayed one was taken elsewhere."""
+    return "took, as recorded," if evidence == "replayed" else "took"
 
 
 def _trial_rows(records: Sequence[TrialRecord]) -> list[tuple[str, ...]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from glmlab.engine_keeper import EngineKeeper, Ready, plan_key
@@ -77,7 +76,7 @@ class TrialRunner:
         params : dict
             Active knobs.
         begin : float
-            ``time.perf_counter()`` when the trial began to cost, proposing included.
+            ``EngineKeeper.now()`` when the trial began to cost, proposing included.
 
         Returns
         -------
@@ -92,15 +91,16 @@ class TrialRunner:
                 status="interrupted",
                 reason="stopped by the user or by an error of glmlab",
                 params=params,
+                evidence=self.spec.evidence,
             )
             store.finish(trial, interrupted)
             raise
         # What follows is the trial's own cost too, but it can only be stored before it happens;
         # the seconds of the last write are carried over from the trial before.
-        storing = time.perf_counter()
+        storing = self._keeper.now()
         record = self._with_overhead(record, storing - begin + self._storing_s)
         record = store.finish(trial, record)
-        self._storing_s = time.perf_counter() - storing
+        self._storing_s = self._keeper.now() - storing
         return record
 
     _storing_s = 0.0
@@ -116,14 +116,22 @@ class TrialRunner:
         try:
             recipe = self.recipe(params)
             plan = plan_key(recipe)
-            reason = blocked(recipe, self._workload) or self._dead_plans.get(plan)
+            # A replayed engine ran elsewhere: its recording says what it could, not this machine.
+            reason = None if self.spec.is_replayed else blocked(recipe, self._workload)
+            reason = reason or self._dead_plans.get(plan)
         except InputError as error:
             recipe, plan, reason = None, "", str(error)
         if recipe is None or reason:
-            return TrialRecord(status="blocked", reason=reason or "", params=params)
-        common: dict[str, Any] = {"params": params, "recipe_fingerprint": recipe.fingerprint}
+            return TrialRecord(
+                status="blocked", reason=reason or "", params=params, evidence=self.spec.evidence
+            )
+        common: dict[str, Any] = {
+            "params": params,
+            "recipe_fingerprint": recipe.fingerprint,
+            "evidence": self.spec.evidence,
+        }
         cost: dict[str, float] = {}
-        engine_begin = time.perf_counter()
+        engine_begin = self._keeper.now()
         is_live = self._keeper.is_live(recipe)
         try:
             ready = self.enter(params)
@@ -133,7 +141,7 @@ class TrialRunner:
             if isinstance(error, EngineStartError):
                 self._dead_plans[plan] = f"the engine of this plan did not start: {error}"
             self._keeper.close_if_broken()
-            lost = time.perf_counter() - engine_begin - sum(cost.values())
+            lost = self._keeper.now() - engine_begin - sum(cost.values())
             where = "measure_s" if cost else "apply_s" if is_live else "rebuild_s"
             cost[where] = cost.get(where, 0.0) + lost
             status: Status = "blocked" if isinstance(error, InputError) else "failed"
@@ -174,7 +182,6 @@ class TrialRunner:
             self.baseline_measurement = measurement
         return TrialRecord(
             status="complete",
-            evidence=measurement.evidence,
             values=tuple(value for value in values if value is not None),
             constraint_values=found,
             violations=violations,
@@ -183,7 +190,7 @@ class TrialRunner:
             cost=TrialCost(**cost, **measurement_cost(measurement)),
             kv_tokens=kv_tokens,
             notes=ready.notes + measurement.notes,
-            **common,
+            **{**common, "evidence": measurement.evidence},
         )
 
 
