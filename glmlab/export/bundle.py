@@ -14,7 +14,9 @@ from pydantic import BaseModel, ConfigDict
 import glmlab
 from glmlab.errors import ExportError
 from glmlab.export.serve import plugin_knobs, serve_arguments, serve_command, serve_environment
+from glmlab.export.tuned_tiles import FOLDER, VARIABLE, tuned_files
 from glmlab.knobs import Params
+from glmlab.measurement import Evidence
 from glmlab.recipe import Recipe
 from glmlab.storage import StudyStore
 from glmlab.summary import Summary, summarize
@@ -38,6 +40,8 @@ class Bundle(BaseModel):
     ----------
     tuned : bool
         Whether it holds other settings than the baseline's.
+    evidence : str
+        What its numbers are: ``measured``, or ``replayed`` from a recording.
     headline : str
         What was found, in one sentence.
     command : str
@@ -49,6 +53,7 @@ class Bundle(BaseModel):
     directory: Path
     files: dict[str, str]
     tuned: bool
+    evidence: Evidence
     headline: str
     command: str
 
@@ -90,8 +95,17 @@ def export_bundle(store: StudyStore, directory: str | Path) -> Bundle:
     # Without a win the recipe goes out as it came in, not even with vLLM's defaults spelled out.
     recipe = tuned_recipe(store, found.best.params if tuned else {})
     command = f"source env.sh && {serve_command()}"
-    bundle = Bundle(directory=target, files=_FILES, tuned=tuned, headline=found.headline, command=command)
-    _write(target, _contents(store, found, recipe, bundle))
+    tiles = tuned_files(recipe, store.provenance)
+    bundle = Bundle(
+        directory=target,
+        files=_FILES
+        | dict.fromkeys(tiles, f"tiles of the experts' kernel; vLLM reads them through {VARIABLE}"),
+        tuned=tuned,
+        evidence=found.evidence,
+        headline=found.headline,
+        command=command,
+    )
+    _write(target, _contents(store, found, recipe, bundle) | tiles)
     return bundle
 
 
@@ -106,6 +120,7 @@ def _contents(store: StudyStore, found: Summary, recipe: Recipe, bundle: Bundle)
         "schema_version": _SCHEMA,
         "glmlab": glmlab.__version__,
         "tuned": bundle.tuned,
+        "evidence": found.evidence,
         "summary": found.to_json(),
         "recipe_fingerprint": recipe.fingerprint,
         "spec": store.spec,
@@ -116,8 +131,14 @@ def _contents(store: StudyStore, found: Summary, recipe: Recipe, bundle: Bundle)
         else [],
     }
     comment = f"# Written by glmlab {glmlab.__version__} from study {store.name}.\n"
+    if found.evidence != "measured":
+        comment += (
+            f"# {found.evidence.upper()}, NOT MEASURED: {'; '.join(found.origins) or 'see evidence.json'}\n"
+        )
     environment = serve_environment(recipe)
     exports = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+    if any(name.startswith(f"{FOLDER}/") for name in bundle.files):
+        exports.append(f'export {VARIABLE}="$(cd "$(dirname "${{BASH_SOURCE[0]:-$0}}")" && pwd)/{FOLDER}"')
     return {
         "recipe.yaml": comment + recipe.to_yaml(),
         "serve.yaml": comment + dump_yaml(serve_arguments(recipe)),
@@ -140,6 +161,7 @@ def _readme(store: StudyStore, found: Summary, recipe: Recipe, bundle: Bundle) -
     what = "Tuned settings" if bundle.tuned else "The default settings: nothing better was proved"
     lines = [
         f"# {recipe.name}, from study {store.name}",
+        *_caution(found),
         "",
         f"{what}. {found.headline}.",
         "",
@@ -158,9 +180,31 @@ def _readme(store: StudyStore, found: Summary, recipe: Recipe, bundle: Bundle) -
                 " knobs in force. Without that line the setting is not in force."
             ),
         ]
+    if tuned := [name for name in bundle.files if name.startswith(f"{FOLDER}/")]:
+        lines += [
+            "",
+            (
+                f"`moe_tiles` is in {', '.join(f'`{name}`' for name in tuned)}. vLLM looks for just that"
+                " name, made from the experts on a rank, their size and the GPU, and logs `Using"
+                " configuration from` when it has found it. With another GPU or other parallelism it takes"
+                " its own tiles."
+            ),
+        ]
     if recipe.weights == "random":
         lines += ["", "The model has random weights: this bundle shows the way, it serves no answers."]
     return "\n".join(lines) + "\n"
+
+
+def _caution(found: Summary) -> list[str]:
+    """What must be read first where the numbers were not measured by the study itself."""
+    if found.evidence == "measured":
+        return []
+    origin = f" from {'; '.join(found.origins)}" if found.origins else ""
+    return [
+        "",
+        f"**Evidence: {found.evidence}{origin}. Nothing was measured when this was tuned.**",
+        "Run the same study with `engine: vllm` on the machine that is going to serve before you rely on it.",
+    ]
 
 
 def _write(target: Path, contents: dict[str, str]) -> None:
@@ -173,6 +217,7 @@ def _write(target: Path, contents: dict[str, str]) -> None:
         try:
             work.chmod(0o755)
             for name, text in contents.items():
+                (work / name).parent.mkdir(exist_ok=True)
                 (work / name).write_text(text, encoding="utf-8")
             if target.exists():
                 target.rmdir()  # empty, as was checked

@@ -8,10 +8,23 @@ from typing import Any
 from glmlab.engines.vllm_args import engine_arguments, engine_environment
 from glmlab.errors import InstallError
 from glmlab.recipe import Recipe
+from glmlab.tiles import DEFAULT
 from glmlab.vllm_install import installed_vllm
 
-# Live knobs that no option or variable of vLLM's own can set: glmlab's plugin sets them at start.
-_PLUGIN_ONLY = ("cpu_attn_isa",)
+# Live knobs that no option, variable or file of vLLM's own can set: glmlab's plugin sets them at
+# start. Beside each the value that leaves the choice to vLLM, and then needs no plugin.
+_PLUGIN_ONLY = {
+    "cpu_attn_isa": None,
+    "kv_splits": 0,
+    "kv_split_min_grid": None,
+    "attn_decode_tile": None,
+    "attn_decode_warps": None,
+    "attn_decode_stages": None,
+    "attn_prefill_tile": None,
+    "attn_prefill_warps": None,
+    "attn_prefill_stages": None,
+    "fp8_gemm_tiles": DEFAULT,
+}
 
 
 def serve_arguments(recipe: Recipe) -> dict[str, Any]:
@@ -31,6 +44,11 @@ def serve_arguments(recipe: Recipe) -> dict[str, Any]:
                 options[f"no-{option}"] = True
             continue
         options[option] = value
+    if recipe.flash_attn_max_splits is not None:
+        options["attention-config"] = {
+            **options.get("attention-config", {}),
+            "flash_attn_max_num_splits_for_cuda_graph": recipe.flash_attn_max_splits,
+        }
     # Serving needs a tokenizer, tuning does not; a model that has none serves token ids.
     if recipe.weights == "random":
         options["skip-tokenizer-init"] = True
@@ -71,4 +89,8 @@ def serve_command() -> str:
 
 def plugin_knobs(recipe: Recipe) -> dict[str, Any]:
     """Knobs that only glmlab's plugin can set."""
-    return {name: value for name in _PLUGIN_ONLY if (value := getattr(recipe, name)) is not None}
+    return {
+        name: value
+        for name, vllms in _PLUGIN_ONLY.items()
+        if (value := getattr(recipe, name)) is not None and value != vllms
+    }
