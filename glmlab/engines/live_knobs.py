@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from glmlab.engines.base import EngineKnobs, KnobStatus
-from glmlab.errors import ApplyError, EngineDiedError, EngineError, GraphsLostError, KnobError
+from glmlab.errors import ApplyError, EngineDiedError, GraphsLostError, KnobError
 from glmlab.knob_table import knob
 from glmlab.live.scheduler_limits import SchedulerLimits
 
@@ -61,8 +61,8 @@ class LiveKnobs:
             raise
         except BaseException as error:
             self._go_back(former, error)
-            if isinstance(error, Exception) and not isinstance(error, EngineError):
-                raise ApplyError(f"apply: {error}; former values restored") from error
+            if isinstance(error, Exception):
+                raise ApplyError(f"{error}; former values restored") from error
             raise
 
     def _go_back(self, former: Mapping[str, Any], cause: BaseException) -> None:
@@ -72,7 +72,7 @@ class LiveKnobs:
             raise
         except Exception as error:
             raise GraphsLostError(
-                f"apply: {cause}; the former values could not be brought back either ({error}), so this"
+                f"{cause}; the former values could not be brought back either ({error}), so this"
                 " engine must be built anew"
             ) from error
 
@@ -94,9 +94,7 @@ class LiveKnobs:
             for name, value in theirs.items():
                 found = rank["state"]["values"].get(name)
                 if found != value:
-                    raise ApplyError(
-                        f"{name}: asked for {value!r}, rank {number} has {found!r}; former values restored"
-                    )
+                    raise ApplyError(f"{name}: asked for {value!r}, rank {number} has {found!r}")
         return kv_kept, graphs
 
 

@@ -10,7 +10,6 @@ import torch
 
 from glmlab.live.attention_groups import backend_name
 from glmlab.live.device_clock import DeviceClock
-from glmlab.live.graphs import GraphsLostError
 from glmlab.live.worker_knobs import WorkerKnobs
 
 if TYPE_CHECKING:
@@ -44,20 +43,18 @@ class GlmlabWorkerExtension(_Worker):
         Returns
         -------
         dict
-            ``{"state": ..., "kv_kept": bool, "graphs": int, "error": str, "graphs_lost": bool}``, the
-            state as :meth:`glmlab_state` gives it. An error comes back as text, so that every rank
-            answers and all of them can go back together.
+            ``{"state": ..., "kv_kept": bool, "graphs": int, "error": str}``, the state as
+            :meth:`glmlab_state` gives it. An error comes back as text, so that every rank answers
+            and all of them can go back together.
         """
         done: dict[str, Any] = {"kv_kept": True, "graphs": 0}
-        error, lost = "", False
+        error = ""
         try:
             done = self._glmlab_knobs().apply(knobs)
-        except GraphsLostError as failure:
-            error, lost = str(failure), True
         except Exception as failure:  # noqa: BLE001  whatever it is, the driver decides
             lines = [line.strip() for line in str(failure).splitlines() if line.strip()] or ["no message"]
             error = f"{type(failure).__name__}: {lines[-1]}"
-        return {"state": self.glmlab_state(), **done, "error": error, "graphs_lost": lost}
+        return {"state": self.glmlab_state(), **done, "error": error}
 
     def glmlab_state(self) -> dict[str, Any]:
         """Fields of a WorkerState, and what else only a worker knows."""

@@ -108,7 +108,7 @@ class WorkerKnobs:
         return {"kv_kept": kv_kept, "graphs": self.graphs.captured if captured else 0}
 
     def _recaptured(self, captured: set[str]) -> contextlib.AbstractContextManager[None]:
-        if not captured or not self.graphs.exist:
+        if not self.graphs.exist or not (captured or self.graphs.missing):
             return contextlib.nullcontext()
         return self.graphs.recaptured(attention_only=not captured & _OF_LAYERS)
 

@@ -1,0 +1,170 @@
+"""CUDA graphs dropped and captured again: vLLM's own holders of graphs, without a GPU to fill them."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("vllm")
+
+from vllm.compilation.cuda_graph import CUDAGraphWrapper  # noqa: E402
+from vllm.config import CUDAGraphMode  # noqa: E402
+from vllm.distributed import parallel_state  # noqa: E402
+from vllm.platforms import current_platform  # noqa: E402
+
+from glmlab.live.graphs import Graphs  # noqa: E402
+
+pytestmark = pytest.mark.engine
+
+
+class Runner:
+    """A model runner whose capture fills the holders as vLLM's does, on whatever stream it is given."""
+
+    speculator = drafter = None
+
+    def __init__(self, *, two_kinds: bool = True) -> None:
+        self.piece, self.full = wrapper(CUDAGraphMode.PIECEWISE), wrapper(CUDAGraphMode.FULL)
+        self.two_kinds = two_kinds
+        self.dispatcher_modes = [CUDAGraphMode.PIECEWISE, CUDAGraphMode.FULL][not two_kinds :]
+        self.cudagraph_dispatcher = SimpleNamespace(
+            get_capture_descs=lambda: [(mode, [1, 2]) for mode in self.dispatcher_modes]
+        )
+        self.streams: list[Any] = []
+        self.thawed: list[int] = []
+        self.error: Exception | None = None
+        self.capture_model()
+
+    def capture_model(self) -> int:
+        if self.error is not None:
+            raise self.error
+        self.streams.append(parallel_state.GraphCaptureContext(object()).stream)
+        for mode, sizes in self.cudagraph_dispatcher.get_capture_descs():
+            holder = self.piece if mode == CUDAGraphMode.PIECEWISE else self.full
+            for size in sizes:
+                assert size not in holder.concrete_cudagraph_entries, "captured twice"
+                holder.concrete_cudagraph_entries[size] = SimpleNamespace(cudagraph=object())
+        gc.unfreeze()
+        self.thawed.append(gc.get_freeze_count())
+        return 1
+
+
+def wrapper(mode: CUDAGraphMode) -> CUDAGraphWrapper:
+    made = CUDAGraphWrapper.__new__(CUDAGraphWrapper)
+    made.__dict__.update(
+        runnable=SimpleNamespace(),
+        runtime_mode=mode,
+        graph_pool="first",
+        concrete_cudagraph_entries={},
+        is_debugging_mode=False,
+    )
+    CUDAGraphWrapper._all_instances.add(made)
+    return made
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Graphs]:
+    monkeypatch.setattr(torch.accelerator, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.accelerator, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: SimpleNamespace(device=device))
+    platform = type(current_platform)
+    monkeypatch.setattr(platform, "graph_pool_handle", lambda *_: object(), raising=False)
+    monkeypatch.setattr(platform, "_global_graph_pool", "first", raising=False)
+    monkeypatch.setattr(CUDAGraphWrapper, "_all_instances", set())
+    worker = SimpleNamespace(
+        model_runner=Runner(),
+        device=torch.device("cuda"),
+        vllm_config=SimpleNamespace(
+            compilation_config=SimpleNamespace(cudagraph_mode=CUDAGraphMode.FULL_AND_PIECEWISE)
+        ),
+    )
+    yield Graphs(worker)
+    gc.unfreeze()
+
+
+def held(holder: CUDAGraphWrapper) -> dict[int, Any]:
+    return {size: entry.cudagraph for size, entry in holder.concrete_cudagraph_entries.items()}
+
+
+def test_attention_leaves_piecewise_graphs_and_their_pool(graphs: Graphs) -> None:
+    runner = graphs._runner
+    pieces, full = held(runner.piece), held(runner.full)
+    with graphs.recaptured(attention_only=True):
+        assert held(runner.full) == {}
+        assert held(runner.piece) == pieces
+    assert held(runner.piece) == pieces
+    assert held(runner.full).keys() == full.keys()
+    assert not set(held(runner.full).values()) & set(full.values())
+    assert graphs.captured == 2
+    assert runner.full.graph_pool == "first", "the pool still has graphs, and goes on"
+
+
+def test_layers_take_all_graphs_and_a_new_pool(graphs: Graphs) -> None:
+    runner = graphs._runner
+    pieces = held(runner.piece)
+    with graphs.recaptured(attention_only=False):
+        assert held(runner.piece) == held(runner.full) == {}
+    assert not set(held(runner.piece).values()) & set(pieces.values())
+    assert graphs.captured == 4
+    assert runner.full.graph_pool is runner.piece.graph_pool is not None
+    assert runner.full.graph_pool != "first", "a pool that lost its last graph must not be used again"
+
+
+def test_a_drafter_ties_both_kinds_together(graphs: Graphs) -> None:
+    graphs._runner.drafter = object()
+    with graphs.recaptured(attention_only=True):
+        assert held(graphs._runner.piece) == {}
+
+
+def test_every_capture_is_on_one_stream_of_ours(graphs: Graphs) -> None:
+    own = parallel_state.GraphCaptureContext
+    for _ in range(3):
+        with graphs.recaptured(attention_only=True):
+            pass
+    first, *ours = graphs._runner.streams
+    assert len(set(map(id, ours))) == 1
+    assert first is not ours[0]
+    assert parallel_state.GraphCaptureContext is own
+
+
+def test_the_frozen_heap_stays_frozen(graphs: Graphs) -> None:
+    gc.freeze()
+    before = gc.get_freeze_count()
+    with graphs.recaptured(attention_only=True):
+        pass
+    # A few frozen objects end by themselves meanwhile; a thaw would leave none.
+    assert graphs._runner.thawed[-1] > 0.99 * before
+    assert gc.get_freeze_count() > 0.99 * before
+    gc.unfreeze()
+    assert gc.get_freeze_count() == 0, "and the collector is itself again"
+
+
+def test_a_heap_that_was_not_frozen_is_not_frozen_by_us(graphs: Graphs) -> None:
+    gc.unfreeze()
+    with graphs.recaptured(attention_only=True):
+        pass
+    assert gc.get_freeze_count() == 0
+
+
+def test_after_a_failed_capture_the_next_one_takes_all(graphs: Graphs) -> None:
+    runner = graphs._runner
+    runner.error = RuntimeError("out of memory")
+    with pytest.raises(RuntimeError, match="out of memory"), graphs.recaptured(attention_only=True):
+        pass
+    assert graphs.missing
+    runner.error = None
+    with graphs.recaptured(attention_only=True):
+        assert held(runner.piece) == {}, "what is left of them cannot be trusted"
+    assert not graphs.missing
+    assert graphs.captured == 4
+
+
+def test_a_failure_between_dropping_and_capturing_counts_too(graphs: Graphs) -> None:
+    with pytest.raises(ValueError, match="planted"), graphs.recaptured(attention_only=False):
+        raise ValueError("planted")
+    assert graphs.missing
+    assert graphs.count() == {"FULL": 0, "PIECEWISE": 0}
