@@ -202,6 +202,7 @@ class _Run:
         self._keeper, self._budget, self._show, self._stop = keeper, budget, show, stop
         self._workload = self._spec.effective_workload
         self._begin: float | None = keeper.now()
+        self._tile_files: list[str] = []  # as the engine names them; the exported bundle holds such files
 
     def go(self) -> None:
         store = self._study._store
@@ -212,7 +213,8 @@ class _Run:
         else:
             baseline, space = store.baseline, grown(self._spec.knob_space, store.baseline)
         replay = self._study.replay
-        store.add_provenance(provenance.of_run() | ({"replayed": replay.facts()} if replay else {}))
+        facts = {"moe_tile_files": self._tile_files} if self._tile_files else {}
+        store.add_provenance(provenance.of_run() | facts | ({"replayed": replay.facts()} if replay else {}))
         if ended := store.end_interrupted():
             self._show.message(f"{ended} interrupted trial(s) of a former run will be tried again")
         for note in self._spec.notes:
@@ -238,6 +240,7 @@ class _Run:
         self._show.message(f"starting the baseline's engine ({base.name})")
         ready = self._keeper.ready(base, {})
         baseline = resolve_baseline(self._spec.knob_space, base, ready.engine)
+        self._tile_files = ready.engine.state().moe_tile_files
         if self._study.replay is not None:
             self._study.replay.check(base.replace(**baseline), self._workload)
         self._keeper.adopt(base.replace(**baseline), unbilled_s=ready.rebuild_s)

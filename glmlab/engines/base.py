@@ -115,6 +115,9 @@ class EngineState(_Record):
         Attention backend of the model's layers.
     versions : dict
         vLLM, torch, Python, and the device.
+    moe_tile_files : list of str
+        Names of the files in which this vLLM looks for the tiles of this model's mixtures; empty
+        where its kernels read none.
     """
 
     knobs: dict[str, Any]
@@ -122,6 +125,7 @@ class EngineState(_Record):
     workers: list[WorkerState]
     backend: str
     versions: dict[str, str]
+    moe_tile_files: list[str] = Field(default_factory=list)
 
     def _repr_html_(self) -> str:
         knobs = ", ".join(f"{name} = {value}" for name, value in self.knobs.items())

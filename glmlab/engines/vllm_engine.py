@@ -196,6 +196,7 @@ class VllmEngine:
                 for r in ranks
             ],
             backend=first["backend"],
+            moe_tile_files=first["moe_tile_files"],
             versions={
                 "vllm": vllm.__version__,
                 "torch": torch.__version__,

@@ -24,7 +24,7 @@ REPORTED = "moe_tile_files"
 
 _NAME = re.compile(r"E=\d+,N=\d+,device_name=[^/\s]+\.json")
 # vLLM arguments that spread experts in ways that the name then depends on.
-_SPREADING = ("data_parallel_size", "prefill_context_parallel_size", "enable_eplb", "eplb_config")
+_SPREADING = ("prefill_context_parallel_size", "enable_eplb", "eplb_config")
 
 
 def has_tuned_tiles(recipe: Recipe) -> bool:
@@ -62,8 +62,10 @@ def file_names(recipe: Recipe, provenance: Mapping[str, Any]) -> list[str]:
     ExportError
         If a fact that they follow from is missing.
     """
-    run = (provenance.get("runs") or [{}])[-1]
-    if reported := run.get(REPORTED):
+    runs = provenance.get("runs") or [{}]
+    run = runs[-1]
+    # A run that continued the study did not ask its engine again.
+    if reported := next((r[REPORTED] for r in reversed(runs) if r.get(REPORTED)), None):
         wrong = [name for name in reported if not _NAME.fullmatch(str(name))]
         if wrong:
             raise ExportError(f"moe_tiles: the engine reported {wrong[0]!r}, which is no name of a tile file")
@@ -105,6 +107,11 @@ def _sizes(recipe: Recipe) -> tuple[list[int], int]:
         raise ExportError(
             f"engine_args.{spreading[0]}: changes how experts are spread, so the name of the tile file of"
             " moe_tiles cannot be told"
+        )
+    if recipe.data_parallel > 1:
+        raise ExportError(
+            f"data_parallel = {recipe.data_parallel}: changes how experts are spread, so the name of the tile"
+            " file of moe_tiles cannot be told"
         )
     config, ranks = _config(recipe), recipe.tensor_parallel
     experts, width = int(config["n_routed_experts"]), int(config["moe_intermediate_size"])

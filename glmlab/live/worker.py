@@ -65,6 +65,7 @@ class GlmlabWorkerExtension(_Worker):
             "values": knobs.values(),
             "used": knobs.used(),
             "graphs": knobs.graphs.count() if knobs.graphs.exist else {},
+            "moe_tile_files": knobs.moe_tile_files(),
             "backend": backend_name(self),
             "block_size": self.cache_config.block_size,
             "cpu_threads": torch.get_num_threads(),

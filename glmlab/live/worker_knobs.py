@@ -73,6 +73,10 @@ class WorkerKnobs:
             if self._owner.get(name) is seam
         }
 
+    def moe_tile_files(self) -> list[str]:
+        """Names of the files in which this vLLM looks for the tiles of this model's mixtures."""
+        return [name for seam in self._seams if isinstance(seam, MoeTiles) for name in seam.file_names()]
+
     def notes(self, batches: Sequence[int]) -> list[str]:
         """What a reader of numbers for these batch sizes must know."""
         return [note for seam in self._seams for note in seam.notes(batches)]
