@@ -23,6 +23,7 @@ on full-size configurations, these formulas give to the last one.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, model_validator
@@ -120,9 +121,14 @@ class ModelShape(BaseModel):
         return 0
 
     @property
-    def indexer_layers(self) -> int:
+    def indexer_layer_numbers(self) -> tuple[int, ...]:
         """Layers with a DSA indexer of their own; the others use the choice of the one before."""
-        return 0
+        return ()
+
+    @property
+    def indexer_layers(self) -> int:
+        """How many layers have a DSA indexer of their own."""
+        return len(self.indexer_layer_numbers)
 
     @property
     def indexer_bytes_per_layer(self) -> int:
@@ -182,6 +188,11 @@ class ModelShape(BaseModel):
     def kv_heads(self) -> int:
         """KV heads that tensor parallelism can spread; 1 for MLA, whose latent every rank needs whole."""
         return 1
+
+    def spreads_over(self, ranks: int) -> bool:
+        """Whether the query heads divide over so many ranks, and the KV heads divide or repeat over them."""
+        queries, keys = self.num_attention_heads, self.kv_heads
+        return ranks >= 1 and queries % ranks == 0 and (keys % ranks == 0 or ranks % keys == 0)
 
 
 class GqaShape(ModelShape):
@@ -274,14 +285,21 @@ class DsaShape(MlaShape):
         return self.q_lora_rank * width + keys + 2 * self.index_head_dim
 
     @property
-    def indexer_layers(self) -> int:
-        """Counted as ``GlmMoeDsaConfig.__post_init__`` of transformers 5.19.0 lays them out."""
+    def indexer_layer_numbers(self) -> tuple[int, ...]:
+        """As ``GlmMoeDsaConfig.__post_init__`` of transformers 5.19.0 lays them out."""
+        return self._indexers
+
+    @cached_property
+    def _indexers(self) -> tuple[int, ...]:
         kinds = self.indexer_types or self.index_topk_pattern
         if kinds is not None:
-            return sum(kind in ("full", "F") for kind in kinds[: self.num_hidden_layers])
+            listed = enumerate(kinds[: self.num_hidden_layers])
+            return tuple(layer for layer, kind in listed if kind in ("full", "F"))
         first = self.index_skip_topk_offset - 1
-        return sum(
-            max(layer - first, 0) % self.index_topk_freq == 0 for layer in range(self.num_hidden_layers)
+        return tuple(
+            layer
+            for layer in range(self.num_hidden_layers)
+            if max(layer - first, 0) % self.index_topk_freq == 0
         )
 
     @property
