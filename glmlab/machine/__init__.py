@@ -1,0 +1,1 @@
+"""What a machine is made of: GPUs as their makers describe them, and as the driver does."""
