@@ -1,0 +1,203 @@
+"""Compatibility rules: what a recipe will run into on a machine, before anything is started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from glmlab.errors import InputError
+from glmlab.names import did_you_mean
+from glmlab.recipe import Recipe
+from glmlab.rulebook.consistency import merged
+from glmlab.rulebook.facts import facts_of
+from glmlab.rulebook.rule_file import SEVERITIES, Rule, Severity, filled, load_rules
+from glmlab.version_range import PACKAGES, installed_packages, is_version
+
+if TYPE_CHECKING:
+    from glmlab.gpus import Gpu
+
+__all__ = [
+    "Finding",
+    "Findings",
+    "Rule",
+    "apply_fix",
+    "change_text",
+    "check",
+    "load_rules",
+    "versions_in_force",
+]
+
+# The package that an engine is, and whose companions are installed with it.
+_ENGINES = ("vllm", "sglang")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one rule says of a recipe.
+
+    Attributes
+    ----------
+    severity : {"blocks", "warns", "notes"}
+        ``blocks``: it will not run. ``warns``: it may fail, be wrong or be slow. ``notes``: worth knowing.
+    why, fix : str
+        One line each.
+    change : dict or None
+        What :func:`apply_fix` changes, where the fix is a change to the recipe.
+    """
+
+    id: str
+    severity: Severity
+    why: str
+    fix: str
+    change: Mapping[str, Any] | None = field(hash=False)
+    source: str
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``glmlab check --json`` prints of it."""
+        return {
+            "id": self.id,
+            "severity": self.severity,
+            "why": self.why,
+            "fix": self.fix,
+            "change": None if self.change is None else dict(self.change),
+            "source": self.source,
+        }
+
+
+class Findings(list[Finding]):
+    """A list of findings, what blocks first, that a notebook shows as a table."""
+
+    @property
+    def blocked(self) -> bool:
+        """Whether one of them keeps the recipe from running."""
+        return any(finding.severity == "blocks" for finding in self)
+
+    def _repr_html_(self) -> str:
+        if not self:
+            return "<p>No rule has anything to say.</p>"
+        rows = []
+        for each in self:
+            colour = {"blocks": "#c62828", "warns": "#b26a00", "notes": "#616161"}[each.severity]
+            change = f"<br><code>{escape(change_text(each.change))}</code>" if each.change else ""
+            cells = (
+                f'<b style="color:{colour}">{each.severity}</b>',
+                f"<code>{escape(each.id)}</code>",
+                escape(each.why),
+                escape(each.fix) + change,
+                f"<small>{escape(each.source)}</small>",
+            )
+            rows.append("<tr>" + "".join(f'<td style="text-align:left">{c}</td>' for c in cells) + "</tr>")
+        heads = "".join(f"<th>{head}</th>" for head in ("", "rule", "why", "fix", "source"))
+        return f"<table><tr>{heads}</tr>{''.join(rows)}</table>"
+
+
+def check(
+    recipe: Recipe,
+    gpu: Gpu | None = None,
+    count: int = 1,
+    versions: Mapping[str, str] | None = None,
+) -> Findings:
+    """What the rules say of a recipe.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What is judged; nothing is started.
+    gpu : Gpu, optional
+        What it is to run on (:func:`glmlab.gpus.find_gpu`). Without one, rules that need a GPU are silent.
+    count : int
+        How many of them.
+    versions : mapping, optional
+        Package -> version. They go before the recipe's own ``versions``, and these before what is installed.
+
+    Raises
+    ------
+    InputError
+        For a count, a package or a version that cannot be; for a model that is not there; for a rule file
+        that is wrong.
+    """
+    number: object = count
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise InputError(f"count = {count!r}: expected a number of GPUs, 1 or more")
+    facts = facts_of(recipe, gpu, count, versions_in_force(recipe, versions))
+    found = Findings()
+    for rule in load_rules():
+        said: dict[str, Any] = {}
+        if rule.condition.judge(facts, said) is True:
+            found.append(_finding(rule, facts, said))
+    found.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+    return found
+
+
+def apply_fix(recipe: Recipe, finding: Finding) -> Recipe:
+    """The recipe with a finding's change made.
+
+    Fields are set; keys of ``env`` and ``engine_args`` one by one, and go where the change says None.
+
+    Raises
+    ------
+    InputError
+        If the finding has no change that could be made.
+    RecipeError
+        If the change contradicts another field of the recipe.
+    """
+    if finding.change is None:
+        raise InputError(f"finding {finding.id}: no change of the recipe mends it; {finding.fix}")
+    return merged(recipe, finding.change)
+
+
+def versions_in_force(recipe: Recipe, versions: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Package -> version that rules go by.
+
+    What is installed counts last, and only beside an engine of the very version that is installed: the
+    flashinfer here says nothing of a server with another vLLM.
+
+    Raises
+    ------
+    InputError
+        For an unknown package, or what is no version.
+    """
+    asked = {**recipe.versions, **(versions or {})}
+    for package, version in asked.items():
+        where = "versions" if package in (versions or {}) else f"recipe {recipe.name}: versions"
+        if package not in PACKAGES:
+            raise InputError(
+                f"{where}.{package}: no package that rules know{did_you_mean(package, PACKAGES)}"
+            )
+        if not is_version(version):
+            raise InputError(f"{where}.{package} = {version!r}: not a version, such as '0.32.0'")
+    here = installed_packages()
+    engine = recipe.serving_engine
+    if asked.get(engine, here.get(engine)) != here.get(engine) or engine not in here:
+        return asked
+    others = {package: version for package, version in here.items() if package not in _ENGINES}
+    return {**others, engine: here[engine], **asked}
+
+
+def _finding(rule: Rule, facts: dict[str, Any], said: Mapping[str, Any]) -> Finding:
+    change = None if rule.change is None else {k: _computed(v, said) for k, v in rule.change.items()}
+    why, fix = filled(rule.why, facts, said), filled(rule.fix, facts, said)
+    return Finding(rule.id, rule.severity, why, fix, change, rule.source)
+
+
+def _computed(value: Any, said: Mapping[str, Any]) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _computed(item, said) for key, item in value.items()}
+    if isinstance(value, str) and value.startswith("$"):
+        return said[value[1:]]
+    return value
+
+
+def change_text(change: Mapping[str, Any]) -> str:
+    """A change as a recipe file would have it."""
+    return ", ".join(f"{key}: {_word(value)}" for key, value in change.items())
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + change_text(value) + "}"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "null" if value is None else str(value)
