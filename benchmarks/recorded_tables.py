@@ -6,7 +6,7 @@ import statistics
 
 from glmlab.measurement import PointMeasurement
 from glmlab.recorded import load_recording
-from glmlab.recording import Recording
+from glmlab.recordings.recording import Recording
 from glmlab.stats import judge
 
 LONG = 150_000

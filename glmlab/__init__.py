@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from glmlab.errors import GlmlabError
     from glmlab.knobs import KnobSpace
     from glmlab.measurement import Measurement
+    from glmlab.memory import fit
     from glmlab.recipe import Recipe
     from glmlab.recipe_book import find_recipe
+    from glmlab.rules import check
     from glmlab.study import Study
     from glmlab.workload import Workload
 
@@ -29,8 +31,10 @@ _HOME = {
     "Recipe": "glmlab.recipe",
     "Study": "glmlab.study",
     "Workload": "glmlab.workload",
+    "check": "glmlab.rules",
     "doctor": "glmlab.diagnosis",
     "find_recipe": "glmlab.recipe_book",
+    "fit": "glmlab.memory",
     "start": "glmlab.engines",
 }
 
@@ -42,8 +46,10 @@ __all__ = [
     "Recipe",
     "Study",
     "Workload",
+    "check",
     "doctor",
     "find_recipe",
+    "fit",
     "start",
 ]
 

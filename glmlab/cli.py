@@ -60,13 +60,92 @@ def models(
 ) -> None:
     """List the models of the catalog, or show one, computed from its config.json."""
     from glmlab.catalog import find_model, list_models
+    from glmlab.tables.models import model_in_full, models_table
 
     if name is None:
         found = [find_model(known) for known in list_models()]
-        _show({"models": [m.to_json() for m in found]} if as_json else render.models(found))
+        _show({"models": [m.to_json() for m in found]} if as_json else models_table(found))
         return
     model = find_model(name)
-    _show(model.to_json() if as_json else render.model(model))
+    _show(model.to_json() if as_json else model_in_full(model))
+
+
+@app.command()
+def gpus(
+    name: Annotated[str | None, typer.Argument(help="A GPU's name; all of them without one.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List this machine's GPUs and those of the catalog, or show one with its sources."""
+    from glmlab.gpus import find_gpu, list_gpus
+    from glmlab.hardware import machine
+    from glmlab.tables import gpus as gpu_tables
+
+    if name is not None:
+        found = find_gpu(name)
+        _show(found.to_json() if as_json else gpu_tables.gpu_in_full(found))
+        return
+    catalog, host = [find_gpu(known) for known in list_gpus()], machine()
+    _show(gpu_tables.gpus_json(catalog, host) if as_json else gpu_tables.gpus_tables(catalog, host))
+
+
+@app.command()
+def fit(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name, or its file.")],
+    gpu: Annotated[str | None, typer.Option(help="A GPU of `glmlab gpus`; this machine's without.")] = None,
+    count: Annotated[int | None, typer.Option(help="How many of them.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say whether a recipe fits a machine's GPUs, what takes the memory, and what would have to change."""
+    from glmlab.footprint.tables import fit_table
+    from glmlab.footprint.target import fit_target
+    from glmlab.memory import fit as fit_recipe
+    from glmlab.recipe_book import find_recipe
+
+    asked = find_recipe(recipe)
+    found = fit_recipe(asked, *fit_target(asked, gpu, count))
+    _show(found.to_json() if as_json else fit_table(found))
+    if not found.fits:
+        raise typer.Exit(1)
+
+
+@app.command()
+def check(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name, or its file.")],
+    *,
+    gpu: Annotated[str | None, typer.Option(help="A GPU of `glmlab gpus`; this machine's without.")] = None,
+    count: Annotated[int | None, typer.Option(help="How many of them.")] = None,
+    vllm: Annotated[str | None, typer.Option(help="Version to check for; also the next three.")] = None,
+    sglang: Annotated[str | None, typer.Option()] = None,
+    flashinfer: Annotated[str | None, typer.Option()] = None,
+    transformers: Annotated[str | None, typer.Option()] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a recipe will run into on a machine, from rules; nothing is started."""
+    from glmlab.recipe_book import find_recipe
+    from glmlab.rulebook.target import check_target
+    from glmlab.rules import check as check_recipe
+    from glmlab.rules import versions_in_force
+    from glmlab.tables import rules as rule_tables
+
+    asked = find_recipe(recipe)
+    named = {"vllm": vllm, "sglang": sglang, "flashinfer": flashinfer, "transformers": transformers}
+    given = {package: version for package, version in named.items() if version is not None}
+    target, versions = check_target(asked, gpu, count), versions_in_force(asked, given)
+    found = check_recipe(asked, target.gpu, target.count, given)
+    show_as = rule_tables.findings_json if as_json else rule_tables.findings_list
+    _show(show_as(found, asked, target, versions))
+    if found.blocked:
+        raise typer.Exit(1)
+
+
+@app.command()
+def rules(as_json: Json = False) -> None:
+    """List the compatibility rules with their sources."""
+    from glmlab.rules import load_rules
+    from glmlab.tables.rules import rules_table
+
+    known = load_rules()
+    _show({"rules": [rule.to_json() for rule in known]} if as_json else rules_table(known))
 
 
 @app.command()

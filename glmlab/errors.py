@@ -3,6 +3,8 @@
 GlmlabError
 ├── InputError                  the caller's to mend; the CLI exits with 2
 │   ├── RecipeError             a recipe or a model that cannot be
+│   ├── GpuError                a GPU that the catalog has not, or a file of one that is wrong
+│   ├── RuleError               a rule file that is wrong, or contradicts itself
 │   ├── KnobError               a knob, a value or a space that cannot be
 │   ├── WorkloadError           contexts, batches or token counts that cannot be
 │   ├── StudyError              a study file, or a study that changed between runs
@@ -73,6 +75,14 @@ def _short(text: str, limit: int = 80) -> str:
 
 class RecipeError(InputError):
     """A recipe, or the model it names, cannot be."""
+
+
+class GpuError(InputError):
+    """A GPU is not in the catalog, or the file of one is wrong."""
+
+
+class RuleError(InputError):
+    """A rule file is wrong, or contradicts itself."""
 
 
 class KnobError(InputError):

@@ -29,9 +29,9 @@ class Knob:
     lowers_only : bool
         A live limit that the engine's buffers were sized for at start: a study starts the engine
         with the highest value of the space and lowers it live.
-    prefill : bool
-        Whether it changes how prompts are processed, so that a prompt served from the prefix
-        cache would hide its effect.
+    prefill, decode : bool
+        Whether it changes how prompts are processed, and whether it changes how tokens are made. A
+        prompt that is served from the prefix cache hides what changes prefill only.
     kernel : bool
         Whether it selects kernel code, where device time decides rather than wall time.
     """
@@ -42,6 +42,7 @@ class Knob:
     help: str
     lowers_only: bool = False
     prefill: bool = False
+    decode: bool = True
     kernel: bool = False
 
 
@@ -109,6 +110,7 @@ _KNOBS = (
         kind="int",
         kernel=True,
         prefill=True,
+        decode=False,
         help="KV tokens that prefill attention takes at a time (TRITON_ATTN)",
     ),
     Knob(
@@ -117,6 +119,7 @@ _KNOBS = (
         kind="int",
         kernel=True,
         prefill=True,
+        decode=False,
         help="warps of one program of prefill attention (TRITON_ATTN)",
     ),
     Knob(
@@ -125,6 +128,7 @@ _KNOBS = (
         kind="int",
         kernel=True,
         prefill=True,
+        decode=False,
         help="software-pipeline stages of prefill attention (TRITON_ATTN)",
     ),
     Knob(
@@ -154,6 +158,7 @@ _KNOBS = (
         kind="int",
         lowers_only=True,
         prefill=True,
+        decode=False,
         help="tokens of one step at most: the size of a prefill chunk",
     ),
     Knob(
@@ -161,6 +166,7 @@ _KNOBS = (
         reach="live",
         kind="int",
         prefill=True,
+        decode=False,
         help="tokens that one long prompt may take of a step; 0 sets no limit",
     ),
     Knob(name="block_size", reach="rebuild", kind="int", help="tokens of one KV block"),
@@ -170,6 +176,24 @@ _KNOBS = (
     Knob(name="pipeline_parallel", reach="rebuild", kind="int", help="stages of layers"),
     Knob(
         name="expert_parallel", reach="rebuild", kind="bool", help="whole experts per rank instead of slices"
+    ),
+    Knob(
+        name="decode_context_parallel",
+        reach="rebuild",
+        kind="int",
+        help="ranks that share the KV of one sequence",
+    ),
+    Knob(
+        name="custom_all_reduce",
+        reach="rebuild",
+        kind="bool",
+        help="vLLM's own all-reduce kernel between GPUs; off: NCCL only",
+    ),
+    Knob(
+        name="mtp_tokens",
+        reach="rebuild",
+        kind="int",
+        help="tokens that the model's MTP layer drafts a step; 0: no speculation",
     ),
     Knob(name="prefix_caching", reach="rebuild", kind="bool", help="KV of equal prompt starts is reused"),
     Knob(name="attention_backend", reach="rebuild", kind="choice", help="attention implementation"),

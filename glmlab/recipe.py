@@ -61,6 +61,14 @@ class Recipe(BaseModel):
     # identity
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     notes: str = ""
+    serving_engine: Literal["vllm", "sglang"] = Field(
+        "vllm", description="what serves it; glmlab itself starts vLLM only"
+    )
+    versions: dict[str, str] = Field(
+        default_factory=dict,
+        description="package -> version that it is meant for, such as vllm, sglang, flashinfer; rules read"
+        " it where nothing is installed",
+    )
     # model and weights
     model: str = Field(
         min_length=1, description="a packaged model's name, a folder, a rank twin, or a hub name"
@@ -84,6 +92,12 @@ class Recipe(BaseModel):
     tensor_parallel: Count = 1
     pipeline_parallel: Count = 1
     expert_parallel: Flag = False
+    data_parallel: Count = 1
+    decode_context_parallel: Count = Field(1, description="ranks that share the KV of one sequence")
+    custom_all_reduce: Flag | None = Field(None, description="false: NCCL only")
+    # attention and speculation
+    dense_mla: Flag = Field(default=False, description="run a DSA model's attention dense, as plain MLA")
+    mtp_tokens: CountOrZero = Field(0, description="tokens that the model's MTP layer drafts a step")
     # backends and kernels
     attention_backend: str | None = None
     moe_backend: str | None = None
@@ -141,7 +155,12 @@ class Recipe(BaseModel):
         clash = sorted(set(self.engine_args) & OWN_ENGINE_ARGS)
         if clash:
             raise ValueError(
-                f"engine_args.{clash[0]}: has a recipe field of its own, set {OWN_FIELD[clash[0]]!r} instead"
+                f"engine_args.{clash[0]}: has a recipe field of its own, set {_FIELD_OF[clash[0]]!r} instead"
+            )
+        if self.mtp_tokens and "speculative_config" in self.engine_args:
+            raise ValueError(
+                f"mtp_tokens = {self.mtp_tokens}: engine_args.speculative_config says how to speculate"
+                " already; drop one of them"
             )
         return self
 
@@ -206,7 +225,7 @@ class Recipe(BaseModel):
         RecipeError
             If the model's config.json is not known, or the model cannot be spread so.
         """
-        from glmlab.twin_recipe import rank_twin
+        from glmlab.ranks.twin import rank_twin
 
         return rank_twin(self, tp, layers)
 
@@ -275,6 +294,8 @@ OWN_FIELD: dict[str, str] = {
     "tensor_parallel_size": "tensor_parallel",
     "pipeline_parallel_size": "pipeline_parallel",
     "enable_expert_parallel": "expert_parallel",
+    "data_parallel_size": "data_parallel",
+    "decode_context_parallel_size": "decode_context_parallel",
     "attention_backend": "attention_backend",
     "moe_backend": "moe_backend",
     "linear_backend": "linear_backend",
@@ -285,4 +306,6 @@ OWN_FIELD: dict[str, str] = {
     "long_prefill_token_threshold": "long_prefill_token_threshold",
     "seed": "seed",
 }
-OWN_ENGINE_ARGS = frozenset(OWN_FIELD)
+# Written the other way round, so that it is not copied.
+_FIELD_OF = OWN_FIELD | {"disable_custom_all_reduce": "custom_all_reduce"}
+OWN_ENGINE_ARGS = frozenset(_FIELD_OF)

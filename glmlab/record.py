@@ -27,7 +27,7 @@ from glmlab.hardware import machine
 from glmlab.knob_table import knob
 from glmlab.knobs import Params, params_key
 from glmlab.recorded import GpuFacts, RecordingHeader, RecordingWriter
-from glmlab.recording_header import canonical, in_words
+from glmlab.recordings.header import canonical, in_words
 from glmlab.workload import Workload
 
 Progress = Callable[[int, int, str], None]
@@ -88,11 +88,11 @@ def record_grid(
     path : str or path
         A new ``.jsonl`` or ``.jsonl.gz`` file.
     name, title, notes, start_s, commit
-        See :class:`~glmlab.recording_header.RecordingHeader`; the start of this engine by default.
+        See :class:`~glmlab.recordings.header.RecordingHeader`; the start of this engine by default.
     seed : int
         Of the orders.
     decimals : int, optional
-        See :class:`~glmlab.recording_writer.RecordingWriter`.
+        See :class:`~glmlab.recordings.writer.RecordingWriter`.
     progress : callable
         Called after each visit with visits done, visits planned and a line of text.
     stop : callable

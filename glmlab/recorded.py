@@ -8,10 +8,10 @@ from pathlib import Path
 from glmlab.data_folders import data_folders
 from glmlab.errors import RecordingError
 from glmlab.names import did_you_mean
-from glmlab.recording import RecordedFailure, RecordedVisit, Recording
-from glmlab.recording_header import RECORDING_SCHEMA, RECORDING_SUFFIXES, GpuFacts, RecordingHeader
-from glmlab.recording_reader import read_header, read_recording, salvage_recording
-from glmlab.recording_writer import RecordingWriter
+from glmlab.recordings.header import RECORDING_SCHEMA, RECORDING_SUFFIXES, GpuFacts, RecordingHeader
+from glmlab.recordings.reader import read_header, read_recording, salvage_recording
+from glmlab.recordings.recording import RecordedFailure, RecordedVisit, Recording
+from glmlab.recordings.writer import RecordingWriter
 
 __all__ = [
     "RECORDING_SCHEMA",

@@ -14,7 +14,6 @@ from rich.text import Text
 from glmlab.units import format_bytes, format_duration, format_ms
 
 if TYPE_CHECKING:
-    from glmlab.catalog import Model
     from glmlab.diagnosis import Diagnosis
     from glmlab.export import Bundle
     from glmlab.measurement import Evidence
@@ -123,34 +122,10 @@ def study(found: Summary, records: Sequence[TrialRecord]) -> RenderableType:
     return Group(trials, caption, *failures, Text(""), summary(found))
 
 
-def models(found: Sequence[Model]) -> RenderableType:
-    """The catalog as a table."""
-    listing = table("model", ">total", ">active", ">layers", "attention")
-    for each in found:
-        body = each.to_json()
-        listing.add_row(
-            body["name"],
-            _count(body["total_params"]),
-            _count(body["active_params"]),
-            str(body["layers"]),
-            body["attention"],
-        )
-    return listing
-
-
-def model(found: Model) -> RenderableType:
-    """One model, computed from its config.json."""
-    rows = table("", "")
-    for key, value in found.to_json().items():
-        shown = f"{value:,} ({_count(value)})" if key.endswith("_params") else value
-        if isinstance(shown, list):
-            shown = "; ".join(map(str, shown)) or "none known"
-        rows.add_row(key.replace("_", " "), str(shown))
-    return Group(rows, Text("computed from config.json", style="dim"))
-
-
 def diagnosis(found: Diagnosis) -> RenderableType:
     """The machine, its packages, what can be live, and the findings."""
+    from glmlab.tables.gpus import device_line, pair_lines
+
     machine = found.machine
     rows = table("", "", title="machine")
     rows.add_row("CPU", f"{machine.cpu_model}, {machine.logical_cpus} CPUs, {' '.join(machine.cpu_flags)}")
@@ -161,10 +136,10 @@ def diagnosis(found: Diagnosis) -> RenderableType:
     for gpu in machine.gpus:
         rows.add_row(
             f"GPU {gpu.index}",
-            f"{gpu.name}, compute {gpu.capability}, {format_bytes(gpu.memory_bytes or 0)}"
-            f" ({format_bytes(gpu.memory_used_bytes or 0)} used), PCIe {gpu.pcie_generation}"
-            f" x{gpu.pcie_width}, driver {gpu.driver}",
+            Text(device_line(gpu)),
         )
+    for line in pair_lines(machine.gpu_pairs):
+        rows.add_row("peers", Text(line))
     if machine.gpu_note:
         rows.add_row("GPU", machine.gpu_note)
     packages = ", ".join(f"{name} {version}" for name, version in found.packages.items() if version)
@@ -177,10 +152,15 @@ def diagnosis(found: Diagnosis) -> RenderableType:
             live.add_row(name, "yes" if status.live else "no", status.why)
         parts += [Text(""), live]
     if found.findings:
-        listing = table("severity", "what", "fix", title="findings")
+        listing = table("severity", "", title="findings")
         for finding in found.findings:
-            style = _SEVERITY[finding.severity]
-            listing.add_row(Text(finding.severity, style=style), finding.what, finding.fix)
+            # As text: rich would take the [gpu] of a pip command for a style.
+            said = Text(finding.text)
+            if finding.fix:
+                said.append(f"\nfix: {finding.fix}")
+            if finding.source:
+                said.append(f"\nsource: {finding.source}", style="dim")
+            listing.add_row(Text(finding.severity, style=_SEVERITY[finding.severity]), said)
         parts += [Text(""), listing]
     else:
         parts += [Text(""), Text("nothing wrong found", style="green")]
@@ -218,12 +198,3 @@ def _quantiles_ms(gaps: list[float]) -> tuple[str, str, str]:
 
 def _seconds(value: float) -> str:
     return format_duration(value) if value else ""
-
-
-def _count(number: float | None) -> str:
-    if number is None:
-        return "unknown"
-    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.4g} {unit}"
-    return str(number)

@@ -32,6 +32,7 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     "<": operator.lt,
 }
+_CPU_KERNELS = ("cpu_split_kv", "cpu_attn_isa")  # no device clock there
 _CONSTRAINT = re.compile(r"\s*(>=|<=|>|<)\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*")
 
 
@@ -240,14 +241,20 @@ class StudySpec(BaseModel):
             notes.append(
                 "each plan was recorded in one engine: what differs from start to start is not in it"
             )
-        if self.effective_workload.cold_prefill:
-            return notes
-        hidden = [d.name for d in self._space if d.knob.prefill and not d.knob.kernel]
-        return notes + [
-            f"{name} acts on prefill, but prompts come from the prefix cache here, so its effect"
-            " stays hidden; add ttft_ms to the objective, or set workload.cold_prefill"
-            for name in hidden
-        ]
+        if not self.effective_workload.cold_prefill:
+            notes += [
+                f"{d.name} acts on prefill, but prompts come from the prefix cache here, so its effect"
+                " stays hidden; add ttft_ms to the objective, or set workload.cold_prefill"
+                for d in self._space
+                if d.knob.prefill and not d.knob.decode
+            ]
+        of_gpu = all(d.knob.kernel and d.name not in _CPU_KERNELS for d in self._space)
+        if of_gpu and self.objective == ("tpot_ms",):
+            notes.append(
+                "only kernels differ here: wall time of a step moves by more than they do, device time"
+                " repeats within 1 %; objective: device_ms finds the best sooner"
+            )
+        return notes
 
     def with_home(self, home: str) -> StudySpec:
         """The same study with its engine in another home."""

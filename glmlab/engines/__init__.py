@@ -73,6 +73,11 @@ def start(
     from glmlab.vllm_install import installed_vllm
 
     found = find_recipe(recipe)
+    if found.serving_engine != "vllm":
+        raise InputError(
+            f"serving_engine = {found.serving_engine!r}: this recipe is there to be checked and compared;"
+            " glmlab starts vLLM only, so take one with serving_engine: vllm"
+        )
     installed_vllm()
     if home == "kernel":
         from glmlab.engines.engine_log import kernel_log_path

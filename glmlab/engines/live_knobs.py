@@ -9,6 +9,9 @@ from glmlab.engines.base import EngineKnobs, KnobStatus
 from glmlab.errors import ApplyError, EngineDiedError, GraphsLostError, KnobError
 from glmlab.knob_table import knob
 from glmlab.live.scheduler_limits import SchedulerLimits
+from glmlab.tiles import canonical_tiles
+
+_TILES = ("moe_tiles", "fp8_gemm_tiles")
 
 
 class LiveKnobs:
@@ -111,6 +114,24 @@ def _agreed(first: dict[str, Any], others: list[dict[str, Any]]) -> dict[str, An
             if common.get(key) is not None and other.get(key) is not None:
                 common[key] = narrower(common[key], other[key])
     return common
+
+
+def spelled(knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """Values in the one spelling that workers report back.
+
+    Raises
+    ------
+    KnobError
+        For a table of tiles that cannot be read.
+    """
+    canonical = dict(knobs)
+    for name in _TILES:
+        if isinstance(canonical.get(name), str):
+            try:
+                canonical[name] = canonical_tiles(canonical[name])
+            except ValueError as error:
+                raise KnobError(f"{name} = {knobs[name]!r}: {error}") from None
+    return canonical
 
 
 def check_allowed(knobs: Mapping[str, Any], status: Mapping[str, KnobStatus]) -> None:

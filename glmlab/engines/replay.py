@@ -25,7 +25,7 @@ from glmlab.knobs import Params
 from glmlab.measurement import Evidence, Measurement
 from glmlab.recipe import Recipe
 from glmlab.recorded import RecordedVisit, Recording, load_recording
-from glmlab.recording_header import in_words
+from glmlab.recordings.header import in_words
 from glmlab.workload import Workload
 
 

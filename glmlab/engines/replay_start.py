@@ -19,7 +19,7 @@ from glmlab.recorded import (
     read_header,
     recording_path,
 )
-from glmlab.recording_header import in_words
+from glmlab.recordings.header import in_words
 from glmlab.workload import Workload
 
 _SHOWN = 4  # recordings that an error names

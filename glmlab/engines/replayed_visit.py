@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from glmlab.measurement import Measurement, PointMeasurement
 from glmlab.recorded import RecordedVisit, Recording, RecordingHeader
-from glmlab.recording_header import in_words
+from glmlab.recordings.header import in_words
 from glmlab.workload import Workload
 
 PREFILL_NOTE = "the prefill was"  # begins each note on how far it is known

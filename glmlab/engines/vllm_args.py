@@ -15,6 +15,8 @@ RANDOM_WEIGHTS = "glmlab_random"  # load format that glmlab's vLLM plugin regist
 _BINDING = "VLLM_CPU_OMP_THREADS_BIND"
 # Only where a recipe says something: vLLM's defaults differ between versions and are its own.
 _LOAD_FORMAT = {"dummy": "dummy", "random": RANDOM_WEIGHTS}
+# 1 is vLLM's own default, and older ones know no argument of that name.
+_OF_SEVERAL_RANKS = ("data_parallel_size", "decode_context_parallel_size")
 
 
 def engine_arguments(recipe: Recipe, ceilings: Mapping[str, int] | None = None) -> dict[str, Any]:
@@ -39,28 +41,40 @@ def engine_arguments(recipe: Recipe, ceilings: Mapping[str, int] | None = None) 
         if value is not None and value != "auto":
             arguments[argument] = value
     arguments["model"] = model_location(recipe)
+    arguments |= _translated(recipe)
     if recipe.weights == "auto":
         arguments.pop("load_format", None)
-    else:
-        arguments["load_format"] = _LOAD_FORMAT[recipe.weights]
+    for argument in _OF_SEVERAL_RANKS:
+        if arguments[argument] == 1:
+            del arguments[argument]
     for name, ceiling in (ceilings or {}).items():
         own = getattr(recipe, name)
         if own is not None:
             arguments[name] = max(own, ceiling)
-    if recipe.cudagraph_capture_sizes is not None:
-        arguments["cudagraph_capture_sizes"] = list(recipe.cudagraph_capture_sizes)
-    if recipe.cudagraph_mode is not None:
-        arguments["compilation_config"] = {"cudagraph_mode": recipe.cudagraph_mode}
-    if recipe.flash_attn_max_splits is not None:
-        arguments["attention_config"] = {
-            "flash_attn_max_num_splits_for_cuda_graph": recipe.flash_attn_max_splits
-        }
     for argument, value in recipe.engine_args.items():
         if isinstance(value, Mapping) and isinstance(arguments.get(argument), dict):
             arguments[argument] = {**arguments[argument], **value}
         else:
             arguments[argument] = value
     return arguments
+
+
+def _translated(recipe: Recipe) -> dict[str, Any]:
+    """What vLLM wants in another form than the recipe has it."""
+    made: dict[str, Any] = {}
+    if recipe.weights != "auto":
+        made["load_format"] = _LOAD_FORMAT[recipe.weights]
+    if recipe.custom_all_reduce is not None:
+        made["disable_custom_all_reduce"] = not recipe.custom_all_reduce
+    if recipe.mtp_tokens:
+        made["speculative_config"] = {"method": "mtp", "num_speculative_tokens": recipe.mtp_tokens}
+    if recipe.cudagraph_capture_sizes is not None:
+        made["cudagraph_capture_sizes"] = list(recipe.cudagraph_capture_sizes)
+    if recipe.cudagraph_mode is not None:
+        made["compilation_config"] = {"cudagraph_mode": recipe.cudagraph_mode}
+    if recipe.flash_attn_max_splits is not None:
+        made["attention_config"] = {"flash_attn_max_num_splits_for_cuda_graph": recipe.flash_attn_max_splits}
+    return made
 
 
 # Knobs that vLLM has no option for: glmlab's plugin forces them before the engine is built.
@@ -88,7 +102,7 @@ def knobs_at_start(recipe: Recipe, *, for_cpu: bool) -> dict[str, Any]:
 def model_location(recipe: Recipe) -> str:
     """Folder of the model, or its hub name where it is not on this machine; a rank twin gets one."""
     model = find_model(recipe.model)
-    if model.path is None and model.config is not None:
+    if model.path is None and model.config is not None and not model.on_hub:
         return str(twin_folder(model))
     return str(model.path) if model.path else model.name
 

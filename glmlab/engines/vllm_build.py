@@ -29,6 +29,10 @@ def build(recipe: Recipe, ceilings: Mapping[str, int]) -> Any:
         # vLLM replaces torch.set_num_threads by a stub, for good; this is what it was.
         torch._C.set_num_threads(recipe.cpu_threads)
     arguments = engine_arguments(recipe, ceilings)
+    if recipe.dense_mla:
+        from glmlab.live.dense_mla import dsa_to_dense
+
+        arguments["hf_overrides"] = dsa_to_dense
     known = {field.name for field in dataclasses.fields(EngineArgs)}
     for name in recipe.engine_args:
         if name not in known:

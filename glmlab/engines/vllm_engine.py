@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 
 from glmlab.engines.base import ApplyReport, EngineState, KnobStatus, StartReport, WorkerState
 from glmlab.engines.engine_log import vllm_log_in
-from glmlab.engines.live_knobs import LiveKnobs, check_allowed
+from glmlab.engines.live_knobs import LiveKnobs, check_allowed, spelled
 from glmlab.engines.vllm_args import engine_environment, knobs_at_start
 from glmlab.engines.vllm_build import build, environment, first_line, forget_engine
 from glmlab.errors import (
@@ -208,7 +208,7 @@ class VllmEngine:
     def apply(self, **knobs: Any) -> ApplyReport:
         begin = time.perf_counter()
         with self._exclusively("apply"):
-            status = self.knobs()
+            status, knobs = self.knobs(), spelled(knobs)
             check_allowed(knobs, status)
             changed = {k: (status[k].value, v) for k, v in knobs.items() if status[k].value != v}
             if self._alive().has_unfinished_requests():

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from glmlab.engines.vllm_args import engine_arguments, engine_environment
-from glmlab.errors import InstallError
+from glmlab.errors import ExportError, InstallError
 from glmlab.recipe import Recipe
 from glmlab.tiles import DEFAULT
 from glmlab.vllm_install import installed_vllm
@@ -33,7 +33,17 @@ def serve_arguments(recipe: Recipe) -> dict[str, Any]:
     A false flag is written as its negative (``no-enable-prefix-caching: true``), since vLLM 0.26
     drops ``enable-prefix-caching: false`` without a word; a null would become the text ``None``,
     so it is left out.
+
+    Raises
+    ------
+    ExportError
+        For what no option can carry.
     """
+    if recipe.dense_mla:
+        raise ExportError(
+            "dense_mla = true: vLLM has no option for it (glmlab hands it a function in this process), so"
+            " serve.yaml cannot carry it; export a recipe with dense_mla: false"
+        )
     options: dict[str, Any] = {}
     for name, value in engine_arguments(recipe).items():
         option = name.replace("_", "-")

@@ -9,7 +9,7 @@ import pytest
 from glmlab import Workload, find_recipe
 from glmlab.catalog import find_model
 from glmlab.engines.vllm_engine import VllmEngine
-from glmlab.rank_twin import twin_config
+from glmlab.models.rank_twin import twin_config
 from glmlab.recipe import Recipe
 
 Shapes = dict[str, tuple[int, ...]]

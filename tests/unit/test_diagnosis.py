@@ -8,9 +8,10 @@ from importlib import metadata
 import psutil
 import pytest
 
-from glmlab import diagnosis, doctor_checks, vllm_install
+from glmlab import diagnosis, vllm_install
+from glmlab.checkup import checks as doctor_checks
+from glmlab.checkup.engine_probe import EngineProbe, KnobProbe, probe_engine
 from glmlab.diagnosis import Diagnosis, doctor
-from glmlab.engine_probe import EngineProbe, KnobProbe, probe_engine
 from glmlab.errors import EngineDiedError, EngineStartError, InstallError
 from glmlab.hardware import Gpu, GpuProcess, Machine
 from glmlab.vllm_install import installed_versions, installed_vllm

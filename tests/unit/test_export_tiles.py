@@ -115,7 +115,8 @@ def test_what_the_engine_reported_goes_before_what_can_be_told(tmp_path):
         ({}, {}, {"runs": []}, "the study's newest run names no GPU"),
         ({}, {}, {"runs": [{"gpus": [{"name": "A"}, {"name": "B"}]}]}, r"has GPUs of several kinds \(A, B\)"),
         ({}, {"model": "zai-org/GLM-9"}, H100, "the config.json of zai-org/GLM-9 is not on this machine"),
-        ({}, {"engine_args": {"data_parallel_size": 2}}, H100, "engine_args.data_parallel_size: changes how"),
+        ({}, {"data_parallel": 2}, H100, "data_parallel = 2: changes how experts are spread"),
+        ({}, {"engine_args": {"enable_eplb": True}}, H100, "engine_args.enable_eplb: changes how"),
         ({}, {"tensor_parallel": 5}, H100, "1536 columns of an expert do not divide over 5 ranks"),
         (
             {"quantization_config": FP8, "moe_intermediate_size": 1408},
@@ -221,3 +222,11 @@ def test_what_vllm_has_an_option_for_goes_there():
         "flash_attn_version": 3,
         "flash_attn_max_num_splits_for_cuda_graph": 16,
     }
+
+
+def test_dense_mla_cannot_go_to_a_server_and_says_so():
+    asked = Recipe.parse({"name": "r", "model": "glm-5.1", "dense_mla": True})
+    with pytest.raises(ExportError, match="dense_mla = true: vLLM has no option for it") as stopped:
+        serve_arguments(asked)
+    assert "\n" not in str(stopped.value)
+    assert "dense-mla" not in serve_arguments(asked.replace(dense_mla=False))

@@ -12,6 +12,13 @@ from glmlab import hardware
 from glmlab.hardware import GpuProcess, machine
 
 
+@pytest.fixture(autouse=True)
+def _no_traces(monkeypatch):
+    """As on a machine without a GPU, wherever these tests run."""
+    monkeypatch.setattr("glmlab.machine.nvml.driver_traces", tuple)
+    monkeypatch.setattr("glmlab.machine.nvml.module_version", str)
+
+
 class FakeNvmlError(Exception):
     def __init__(self, message: str, value: int) -> None:
         super().__init__(message)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from glmlab.engines.live_knobs import LiveKnobs, check_allowed
+from glmlab.engines.live_knobs import LiveKnobs, check_allowed, spelled
 from glmlab.errors import ApplyError, EngineDiedError, GraphsLostError, KnobError
 
 
@@ -124,3 +124,12 @@ def test_a_dead_worker_is_not_asked_to_go_back(live: LiveKnobs, ranks: Ranks) ->
     with pytest.raises(EngineDiedError):
         change(live, kv_splits=64)
     assert [call[0] for call in ranks.calls].count("glmlab_apply") == 1
+
+
+def test_tables_of_tiles_have_one_spelling() -> None:
+    assert spelled({"moe_tiles": " 16x64x64  g1 w4 s3 ", "kv_splits": 8}) == {
+        "moe_tiles": "16x64x64 g1 w4 s3",
+        "kv_splits": 8,
+    }
+    with pytest.raises(KnobError, match=r"moe_tiles = '16x64': .*expected BLOCK_M"):
+        spelled({"moe_tiles": "16x64"})

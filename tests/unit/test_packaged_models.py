@@ -11,11 +11,15 @@ from glmlab.catalog import find_model
 README = Path(__file__).parents[2] / "glmlab" / "data" / "README.md"
 # Billions, without the MTP layer: the published table (reference: glm-on-blackwell.md 1.1, 1.2).
 TOTAL_B = {
+    "glm-4.5": 352.8,
     "glm-4.5-air": 106.9,
+    "glm-4.6": 352.8,
     "glm-4.7": 352.8,
     "glm-4.7-flash": 29.9,
+    "glm-5.0": 743.9,
     "glm-5.1": 743.9,
     "glm-5.1-reap-160": 472.1,
+    "glm-5.2": 743.4,
 }
 
 
@@ -48,4 +52,4 @@ def test_vllm_finds_what_it_reads_beside_the_sizes(name):
         "norm_topk_prob",
     }
     assert wanted <= set(config)
-    assert config["rope_parameters"]["rope_theta"] == 1_000_000
+    assert config["rope_parameters"]["rope_theta"] == (8_000_000 if name == "glm-5.2" else 1_000_000)

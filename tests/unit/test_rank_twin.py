@@ -12,8 +12,8 @@ from glmlab.catalog import Model, find_model, list_models
 from glmlab.engines.twin_folder import twin_folder
 from glmlab.engines.vllm_args import engine_arguments, model_location
 from glmlab.errors import RecipeError
-from glmlab.model_shape import GqaShape, MlaShape, ModelShape
-from glmlab.rank_twin import TwinName, dense_layers, twin_config
+from glmlab.models.rank_twin import TwinName, dense_layers, twin_config
+from glmlab.models.shape import GqaShape, MlaShape, ModelShape
 from glmlab.recipe import Recipe
 
 FULL_SIZE = ("glm-4.5-air", "glm-4.7", "glm-4.7-flash", "glm-5.1", "glm-5.1-reap-160")
@@ -52,7 +52,7 @@ def replicated(shape: ModelShape) -> int:
 WITHOUT_COPIES = [
     *((name, tp) for name in list_models() for tp in (1, 2)),
     *((name, 4) for name in list_models() if name != "tiny/glm4-moe"),  # it has two KV heads
-    *((name, 8) for name in list_models() if name not in ("tiny/glm4-moe", "glm-4.7-flash")),  # 20 heads
+    *((name, 8) for name in list_models() if name != "tiny/glm4-moe" and "flash" not in name),  # 20 heads
 ]
 
 
@@ -238,7 +238,7 @@ REFUSED = {
     "glm-4.5-air@tp48-l4": "(moe_intermediate_size = 1408, vocab_size = 151552 cannot be spread so)",
     "glm-5.1@tp128-l4": "num_attention_heads = 64",
     "glm-4.7@tp4-l93": "layers = 93: a rank twin of glm-4.7 has 1 to 92 layers",
-    "zai-org/GLM-4.7@tp4-l4": "give the folder of a downloaded checkpoint, or a packaged model; did you mean",
+    "someone/GLM-4.7@tp4-l4": "give the folder of a downloaded checkpoint, or a packaged model; did you mean",
     "glm-4.7@tp4-l4@tp2-l2": "a twin of a twin; name the model itself, such as glm-4.7@tp2-l2",
     "glm-4.8@tp4-l4": "model = 'glm-4.8': no such model or folder; did you mean glm-4.7",
     "glm-4.7@tp4": "a rank twin is written NAME@tpT-lL, T ranks and L layers, such as glm-4.7@tp4-l4",
@@ -311,6 +311,13 @@ def test_a_cache_that_cannot_be_written_is_said(monkeypatch, tmp_path):
 
 
 def test_models_with_a_folder_of_their_own_keep_it():
-    for name in (*FULL_SIZE, "tiny/glm4-moe"):
+    for name in ("glm-4.7", "glm-5.1", "tiny/glm4-moe"):
         assert model_location(recipe_of(name)) == str(find_model(name).path)
+    assert model_location(recipe_of("someone/GLM-4.7")) == "someone/GLM-4.7"
+
+
+def test_a_model_that_is_data_over_its_base_gets_a_folder_and_one_on_the_hub_does_not():
+    folder = model_location(recipe_of("glm-5.1-reap-160"))
+    assert find_model(folder).config == find_model("glm-5.1-reap-160").config
+    assert find_model("zai-org/GLM-4.7").layers == 92
     assert model_location(recipe_of("zai-org/GLM-4.7")) == "zai-org/GLM-4.7"

@@ -222,6 +222,8 @@ OTHER = {
     "linear_backend": "X", "enforce_eager": True, "cudagraph_mode": "FULL", "cudagraph_capture_sizes": (1,),
     "cpu_threads": 2, "cpu_split_kv": False, "cpu_attn_isa": "amx", "max_num_seqs": 8,
     "max_num_batched_tokens": 64, "long_prefill_token_threshold": 8, "seed": 1,
+    "serving_engine": "sglang", "versions": {"vllm": "0.32.0"}, "data_parallel": 2,
+    "decode_context_parallel": 2, "custom_all_reduce": False, "dense_mla": True, "mtp_tokens": 1,
     "kv_splits": 64, "kv_split_min_grid": 64, "flash_attn_max_splits": 8, "attn_decode_tile": 32,
     "attn_decode_warps": 8, "attn_decode_stages": 2, "attn_prefill_tile": 64, "attn_prefill_warps": 8,
     "attn_prefill_stages": 2, "moe_tiles": "16x64x64 g1 w4 s3", "fp8_gemm_tiles": "64x64x64 g8 w4 s3",

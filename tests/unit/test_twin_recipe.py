@@ -11,9 +11,9 @@ import pytest
 from glmlab import find_recipe
 from glmlab.catalog import find_model
 from glmlab.errors import RecipeError
-from glmlab.rank_twin import CARRIES_OVER, DOES_NOT
+from glmlab.models.rank_twin import CARRIES_OVER, DOES_NOT
+from glmlab.ranks.twin import ONLINE_QUANTIZATION
 from glmlab.recipe import Recipe
-from glmlab.twin_recipe import ONLINE_QUANTIZATION
 from glmlab.yaml_text import parse_yaml
 
 
@@ -125,12 +125,37 @@ def test_parallelism_of_other_kinds_is_said():
     assert "a rank of the pipeline has some of the layers only" in twin.notes
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "left", "why"),
+    [
+        ("data_parallel", 2, 1, "one rank of one replica"),
+        ("decode_context_parallel", 4, 1, "the twin keeps a sequence's whole KV"),
+        ("custom_all_reduce", False, None, "nobody to reduce with"),
+        ("mtp_tokens", 3, 0, "no MTP layer"),
+        ("dense_mla", True, False, "dense MLA already"),
+    ],
+)
+def test_what_one_rank_alone_cannot_have_is_reset_and_said(field, value, left, why):
+    model = "glm-5.1" if field == "dense_mla" else "glm-4.7"
+    twin = deployment(model=model, **{field: value}).rank_twin(4, 4)
+    assert getattr(twin, field) == left
+    assert field in changes(twin)
+    assert why in twin.notes
+
+
+def test_what_another_engine_serves_gets_a_twin_that_glmlab_can_start():
+    recipe = deployment(serving_engine="sglang", attention_backend="triton", kv_splits=64)
+    twin = recipe.rank_twin(4, 4)
+    assert (twin.serving_engine, twin.attention_backend, twin.kv_splits) == ("vllm", None, 64)
+    assert "triton is sglang's name" in twin.notes
+
+
 def test_arguments_of_several_ranks_of_the_checkpoint_and_of_speculation_go():
     gone = {
-        "disable_custom_all_reduce": True,
+        "disable_nccl_for_dp_synchronization": True,
         "distributed_executor_backend": "ray",
-        "decode_context_parallel_size": 4,
-        "data_parallel_size": 2,
+        "prefill_context_parallel_size": 4,
+        "data_parallel_backend": "ray",
         "hf_overrides": {"num_hidden_layers": 2},
         "speculative_config": {"method": "mtp"},
     }
@@ -164,7 +189,7 @@ def test_threads_bound_for_several_ranks_are_freed():
         ("glm-4.7", {"tp": 4, "layers": 93}, "layers = 93: a rank twin of glm-4.7 has 1 to 92 layers"),
         ("glm-4.7", {"tp": 4, "layers": 0}, "layers = 0: expected a whole number, 1 or more"),
         ("glm-4.7", {"tp": 4, "layers": 2.0}, "layers = 2.0: expected a whole number"),
-        ("zai-org/GLM-4.7", {"tp": 4}, "model = 'zai-org/GLM-4.7': a rank twin is computed from config.json"),
+        ("someone/GLM-4.7", {"tp": 4}, "model = 'someone/GLM-4.7': a rank twin is computed from config.json"),
         ("glm-4.7@tp4-l4", {"tp": 2}, "a twin of a twin"),
         ("no-such", {"tp": 2}, "model = 'no-such': no such model or folder"),
     ],

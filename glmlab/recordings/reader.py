@@ -16,8 +16,8 @@ from pydantic import ValidationError
 
 from glmlab.errors import RecordingError
 from glmlab.knobs import params_key
-from glmlab.recording import RecordedFailure, RecordedVisit, Recording, check_measured
-from glmlab.recording_header import RECORDING_SCHEMA, RecordingHeader, in_words
+from glmlab.recordings.header import RECORDING_SCHEMA, RecordingHeader, in_words
+from glmlab.recordings.recording import RecordedFailure, RecordedVisit, Recording, check_measured
 
 
 def read_recording(path: str | os.PathLike[str]) -> Recording:

@@ -14,8 +14,8 @@ from typing import IO, Any, Self
 from glmlab.errors import RecordingError
 from glmlab.knobs import params_key
 from glmlab.measurement import Measurement
-from glmlab.recording import RecordedFailure, RecordedVisit, check_measured
-from glmlab.recording_header import RECORDING_SUFFIXES, RecordingHeader
+from glmlab.recordings.header import RECORDING_SUFFIXES, RecordingHeader
+from glmlab.recordings.recording import RecordedFailure, RecordedVisit, check_measured
 
 
 class RecordingWriter:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from glmlab.errors import RecordingError
 from glmlab.knobs import Params, params_key, same_value
 from glmlab.measurement import Measurement
-from glmlab.recording_header import RecordingHeader, Value, word
+from glmlab.recordings.header import RecordingHeader, Value, word
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

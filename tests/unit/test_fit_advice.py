@@ -1,0 +1,104 @@
+"""Advice is computed through: what it promises is what a fit of the changed recipe gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from glmlab.gpus import Gpu, find_gpu
+from glmlab.memory import Fit, fit
+from glmlab.recipe import Recipe
+
+
+@pytest.fixture(scope="module")
+def pro() -> Gpu:
+    return find_gpu("rtx-pro-6000")
+
+
+def found(gpu: Gpu, count: int = 4, **fields: Any) -> Fit:
+    defaults = {"name": "test", "tensor_parallel": 4, "kv_cache_dtype": "fp8"}
+    return fit(Recipe(**defaults | fields), gpu, count)
+
+
+def test_a_prune_for_a_model_that_is_far_too_large(pro: Gpu) -> None:
+    full = found(pro, model="glm-5.1-nvfp4")
+    first = full.advice[0]
+    assert first.fits
+    assert first.gpus == 4
+    assert first.changes["model"].startswith("glm-5.1-reap-")
+    assert any(each.changes.get("model") == "glm-5.1-reap-160" and each.fits for each in full.advice)
+    more = next(each for each in full.advice if each.changes == {"tensor_parallel": 8})
+    assert more.fits
+    assert more.gpus == 8
+    assert "on 8 GPUs" in more.what
+
+
+def test_a_quantized_checkpoint_for_one_that_is_not(pro: Gpu) -> None:
+    plain = found(pro, model="glm-4.7")
+    assert plain.advice[0].changes == {"model": "glm-4.7-nvfp4"}
+
+
+@pytest.mark.parametrize(
+    "model", ["glm-5.1-nvfp4", "glm-4.7-fp8", "glm-5.1-reap-160", "glm-4.7", "glm-5.2-reap-504b"]
+)
+def test_what_is_promised_holds(pro: Gpu, model: str) -> None:
+    asked = found(pro, model=model)
+    assert not asked.fits
+    assert asked.advice
+    for each in asked.advice:
+        again = fit(asked.recipe.replace(**each.changes), pro, each.gpus)
+        assert again.fits == each.fits
+        assert again.kv_tokens == each.kv_tokens
+        assert asked.short_bytes - again.short_bytes == pytest.approx(each.gain_bytes)
+        assert each.gain_bytes > 0
+
+
+def test_the_most_effective_comes_first(pro: Gpu) -> None:
+    advice = found(pro, model="glm-4.7-fp8").advice
+    fits = [each.fits for each in advice]
+    assert fits == sorted(fits, reverse=True)
+    gains = [each.gain_bytes for each in advice if not each.fits]
+    assert gains == sorted(gains, reverse=True)
+    here = [each.longest_context for each in advice if each.fits and each.gpus == 4]
+    assert here == sorted(here, reverse=True)
+
+
+def test_no_context_parallelism_where_the_backend_refuses_it(pro: Gpu) -> None:
+    sparse = found(pro, model="glm-5.2-reap-504b", max_model_len=500_000)
+    assert not any("decode_context_parallel" in each.changes for each in sparse.advice)
+    dense = found(pro, model="glm-5.2-reap-504b", max_model_len=500_000, dense_mla=True)
+    shared = next(each for each in dense.advice if "decode_context_parallel" in each.changes)
+    assert shared.fits
+
+
+def test_settings_together_where_none_is_enough(pro: Gpu) -> None:
+    short = found(pro, model="glm-4.7-fp8", max_model_len=150_000)
+    together = next(each for each in short.advice if each.what.startswith("together: "))
+    assert together.fits
+    assert set(together.changes) == {"gpu_memory_utilization", "max_num_batched_tokens"}
+    for name, value in together.changes.items():
+        assert not fit(short.recipe.replace(**{name: value}), pro, 4).fits
+
+
+def test_what_headroom_buys(pro: Gpu) -> None:
+    fitting = found(pro, model="glm-4.7-nvfp4", kv_cache_dtype="auto")
+    assert fitting.fits
+    changes = [each.changes for each in fitting.advice]
+    assert {"kv_cache_dtype": "fp8"} in changes
+    assert {"gpu_memory_utilization": 0.98} in changes
+    for each in fitting.advice:
+        again = fit(fitting.recipe.replace(**each.changes), pro, each.gpus)
+        assert again.kv_tokens == each.kv_tokens > fitting.kv_tokens
+
+
+def test_idle_gpus_are_named(pro: Gpu) -> None:
+    idle = found(pro, count=4, model="glm-4.5-air-fp8", tensor_parallel=2)
+    assert any("2 of 4 GPUs idle" in each.what for each in idle.advice)
+
+
+def test_advice_of_a_close_fit_says_so(pro: Gpu) -> None:
+    sparse = found(pro, model="glm-5.1-reap-160")
+    smaller_steps = next(each for each in sparse.advice if "max_num_batched_tokens" in each.changes)
+    assert smaller_steps.fits
+    assert "too close to be sure" in smaller_steps.what
