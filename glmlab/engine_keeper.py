@@ -36,13 +36,18 @@ class EngineKeeper:
         Recipe and ceilings -> a started engine.
     ceilings : mapping
         Limits that every engine starts with, so that they can be lowered live.
+    base : Recipe, optional
+        Whose live knobs every engine starts with, before those of its trial are applied: a value
+        that cannot be had then fails its own trial, not the start of a whole plan. As the recipe of
+        the plan has them by default.
     """
 
-    def __init__(self, start: StartEngine, ceilings: Mapping[str, int]) -> None:
+    def __init__(self, start: StartEngine, ceilings: Mapping[str, int], base: Recipe | None = None) -> None:
         self._start = start
         self._ceilings = dict(ceilings)
         self._engine: Engine | None = None
         self._plan = ""
+        self._base = base
         self._unbilled_s = 0.0  # of a start that no trial has been charged with yet
         self._ahead_s = 0.0  # of replayed engines that are closed
 
@@ -74,7 +79,7 @@ class EngineKeeper:
         if self._engine is None or plan != self._plan:
             begin = self.now()
             self.close()
-            self._engine = self._start(recipe, self._ceilings)
+            self._engine = self._start(self._startable(recipe), self._ceilings)
             self._plan = plan
             rebuild_s = self.now() - begin
             notes = list(self._engine.started.notes)
@@ -93,6 +98,14 @@ class EngineKeeper:
             raise
         rebuild_s, self._unbilled_s = rebuild_s + self._unbilled_s, 0.0
         return Ready(self._engine, rebuild_s, report.seconds if report else 0.0, notes)
+
+    def _startable(self, recipe: Recipe) -> Recipe:
+        """The recipe of a plan with the base's live knobs."""
+        if self._base is None:
+            return recipe
+        live = {k: v for k, v in self._base.model_dump(exclude_unset=True).items() if k in _LIVE}
+        plan = {k: v for k, v in recipe.model_dump(exclude_unset=True).items() if k not in _LIVE}
+        return Recipe.parse({**plan, **live}, where="plan")
 
     def adopt(self, recipe: Recipe, *, unbilled_s: float) -> None:
         """Call the present engine that of ``recipe``, which says in full what vLLM chose.

@@ -126,7 +126,7 @@ class Study:
                 self._check_same(self._store)
                 if self.replay is not None:
                     check_same_recordings(self.replay, self._store)
-            keeper = EngineKeeper(self._start, self.spec.knob_space.highest())
+            keeper = EngineKeeper(self._start, self.spec.knob_space.highest(), self.spec.base_recipe)
             wish = StopOnInterrupt(lambda: show.message("stopping after this trial; Ctrl-C again: now"))
             try:
                 with wish:

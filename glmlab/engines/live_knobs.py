@@ -70,7 +70,7 @@ class LiveKnobs:
 
     def _go_back(self, former: Mapping[str, Any], cause: BaseException) -> None:
         try:
-            self._set_and_prove(former)
+            self._set_and_prove(former, all_graphs=True)
         except EngineDiedError:
             raise
         except Exception as error:
@@ -79,7 +79,16 @@ class LiveKnobs:
                 " engine must be built anew"
             ) from error
 
-    def _set_and_prove(self, knobs: Mapping[str, Any]) -> tuple[bool, int]:
+    def judge(self, knobs: Mapping[str, Any]) -> str:
+        """Why this engine should not have been started with some knobs, empty if it may have been."""
+        status = self.status()
+        try:
+            check_allowed(knobs, status)
+        except KnobError as error:
+            return str(error)
+        return "; ".join(dict.fromkeys(reason for reason in self._rpc("glmlab_check", dict(knobs)) if reason))
+
+    def _set_and_prove(self, knobs: Mapping[str, Any], *, all_graphs: bool = False) -> tuple[bool, int]:
         limits = self.limits.values()
         for name in [name for name in knobs if name in limits]:
             self.limits.set(name, knobs[name])
@@ -88,7 +97,7 @@ class LiveKnobs:
                 raise ApplyError(f"{name}: asked for {knobs[name]!r}, the scheduler has {value!r}")
         theirs = {name: value for name, value in knobs.items() if name not in limits}
         kv_kept, graphs = True, 0
-        for rank in self._rpc("glmlab_apply", theirs) if theirs else ():
+        for rank in self._rpc("glmlab_apply", theirs, all_graphs) if theirs else ():
             number = rank["state"]["rank"]
             if rank["error"]:
                 raise ApplyError(f"{_listed(theirs)}: rank {number} failed: {rank['error']}")

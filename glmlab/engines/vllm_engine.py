@@ -29,6 +29,7 @@ from glmlab.errors import (
 )
 from glmlab.host_noise import frozen_heap
 from glmlab.knob_table import KNOBS
+from glmlab.live import forced
 from glmlab.live.plugin import KNOBS_VARIABLE, start_knobs
 from glmlab.measure import DeviceTime, StepOutput, measure
 from glmlab.measurement import Evidence, Measurement, WorkerMemory
@@ -36,6 +37,7 @@ from glmlab.recipe import Recipe
 from glmlab.vllm_install import installed_vllm
 from glmlab.workload import Workload
 
+_APPLY_TIMEOUT_S = 600.0  # a change with its capture takes seconds, with many graphs a minute
 _ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine core in this process, where we can step it
     "VLLM_NO_USAGE_STATS": "1",
@@ -86,6 +88,9 @@ class VllmEngine:
                 self._engine = build(recipe, ceilings or {})
             self._live = LiveKnobs(self._rpc, self._core.scheduler)
             notes = self._set_to_recipe()
+            # What was forced before the build went past every refusal: it is judged now.
+            if reason := self._live.judge(spelled(knobs_at_start(recipe, for_cpu=for_cpu))):
+                raise EngineStartError(f"the recipe cannot be had here: {reason}")
             self.frozen_objects = frozen_heap()
         except BaseException:
             self.close()
@@ -116,7 +121,7 @@ class VllmEngine:
         try:
             if changes:
                 self.apply(**changes)
-        except KnobError as error:
+        except (KnobError, ApplyError) as error:
             raise EngineStartError(f"the recipe cannot be had here: {error}") from None
         return notes
 
@@ -147,13 +152,18 @@ class VllmEngine:
         return self._engine
 
     def _rpc(self, method: str, *args: Any) -> list[Any]:
+        engine = self._alive()
+        ranks = engine.vllm_config.parallel_config.world_size
+        # One rank that fails inside a capture leaves the others waiting in a collective.
+        limit_s = _APPLY_TIMEOUT_S if ranks > 1 and method == "glmlab_apply" else None
         try:
-            return list(self._alive().collective_rpc(method, args=args))
+            return list(engine.collective_rpc(method, timeout=limit_s, args=args))
         except Exception as error:
-            if not getattr(self._core.model_executor, "is_failed", False):
-                raise
-            self._broken = f"a worker died: {first_line(error)}"
-            raise EngineDiedError(self._broken) from error
+            if ranks > 1:
+                # The answers of the other ranks are still waiting, and would be taken for the next call's.
+                self._broken = f"{method}: a worker failed or died: {first_line(error)}"
+                raise EngineDiedError(self._broken) from error
+            raise EngineError(f"{method}: {first_line(error)}") from error
 
     # ------------------------------------------------------------------ knobs
     def knobs(self) -> dict[str, KnobStatus]:
@@ -196,7 +206,7 @@ class VllmEngine:
                 for r in ranks
             ],
             backend=first["backend"],
-            moe_tile_files=first["moe_tile_files"],
+            moe_tile_files=sorted({name for rank in ranks for name in rank["moe_tile_files"]}),
             versions={
                 "vllm": vllm.__version__,
                 "torch": torch.__version__,
@@ -254,7 +264,15 @@ class VllmEngine:
 
     def _check_used(self) -> None:
         """A knob that is set but did not reach the kernels would make the numbers a lie."""
-        for worker in self.state().workers:
+        first, *others = workers = self.state().workers
+        for worker in others:
+            for name, value in worker.values.items():
+                if first.values.get(name) != value:
+                    raise MeasureError(
+                        f"{name}: rank {worker.rank} has {value!r}, rank {first.rank}"
+                        f" {first.values.get(name)!r}; these numbers would be of neither"
+                    )
+        for worker in workers:
             for name, value in worker.used.items():
                 if worker.values.get(name) != value:
                     raise MeasureError(
@@ -344,6 +362,7 @@ class VllmEngine:
     def close(self) -> None:
         engine, self._engine = self._engine, None
         if engine is not None:
+            forced.reset({})  # whoever uses vLLM in this process next is not to have our knobs
             engine.engine_core.shutdown()
             del engine
             gc.unfreeze()

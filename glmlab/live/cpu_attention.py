@@ -21,6 +21,11 @@ _SAME_KV_LAYOUT = frozenset({"vec", "vec16"})
 _used: dict[str, Any] = {}  # knob -> value of the latest forward pass
 
 
+def forget() -> None:
+    """Forget launches, for a new engine of this process."""
+    _used.clear()
+
+
 def install() -> str:
     """Wrap the one call that both knobs pass through; say why not where it is missing."""
     try:
@@ -84,7 +89,6 @@ class CpuAttention:
     def __init__(self, worker: Any) -> None:
         self._worker = worker
         self._why = install() or self._missing_parts()
-        _used.clear()
 
     def _missing_parts(self) -> str:
         builders = list(self._builders())

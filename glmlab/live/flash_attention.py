@@ -8,16 +8,41 @@ and 0.32: v1/attention/backends/flash_attn.py and mla/flashattn_mla.py.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from glmlab.live import attention_groups as groups
+from glmlab.live.kernel_launches import Used
 
 BACKENDS = ("FLASH_ATTN", "FLASH_ATTN_MLA")
+_BUILDERS = (
+    ("vllm.v1.attention.backends.flash_attn", "FlashAttentionMetadataBuilder"),
+    ("vllm.v1.attention.backends.mla.flashattn_mla", "FlashAttnMLAMetadataBuilder"),
+)
 _MOST_SPLITS = 128  # of flash_api.cpp: the combine kernel takes no more
 
-_used: dict[str, Any] = {}
+_used = Used()
+
+
+def forget() -> None:
+    """Forget launches, for a new engine of this process."""
+    _used.clear()
+
+
+def install() -> str:
+    """Watch what every step's metadata tells the kernel; say why not where a part is missing."""
+    reasons = []
+    for module, name in _BUILDERS:
+        try:
+            builder = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            reasons.append(f"this vLLM has no {name} ({error})")
+            continue
+        _watch(builder)
+    return "" if len(reasons) < len(_BUILDERS) else "; ".join(reasons)
 
 
 class FlashAttention:
@@ -29,11 +54,6 @@ class FlashAttention:
         self._worker = worker
         self._builders = [builder for name in BACKENDS for builder in groups.builders(worker, name)]
         self._why = self._missing_parts()
-        _used.clear()
-        if not self._why:
-            self._own = int(self._builders[0].max_num_splits)
-            for builder in self._builders:
-                _watch(builder)
 
     def _missing_parts(self) -> str:
         name = groups.backend_name(self._worker)
@@ -45,6 +65,10 @@ class FlashAttention:
         # FLASH_ATTN_MLA has no FlashAttention 2; FLASH_ATTN schedules ahead with version 3 only.
         if not getattr(builder, "aot_schedule", getattr(builder, "fa_aot_schedule", False)):
             return "this GPU runs FlashAttention 2, which takes no bound on splits (3 is for Hopper)"
+        from vllm import envs
+
+        if envs.VLLM_BATCH_INVARIANT:
+            return "VLLM_BATCH_INVARIANT is set, so KV is never split"
         if not groups.full_graphs(self._worker):
             return "no full CUDA graph holds attention here, so the kernel's own heuristic decides"
         return ""
@@ -57,11 +81,20 @@ class FlashAttention:
             "flash_attn_max_splits": {
                 "live": True,
                 "value": value,
-                "default": self._own,
+                "default": self._own_choice(),
                 "low": 1,
                 "high": _MOST_SPLITS,
             }
         }
+
+    @staticmethod
+    def _own_choice() -> int | None:
+        """vLLM's default, whatever this engine was started with."""
+        from vllm.config.attention import AttentionConfig
+
+        fields = {field.name: field.default for field in dataclasses.fields(AttentionConfig)}
+        found = fields.get("flash_attn_max_num_splits_for_cuda_graph")
+        return found if isinstance(found, int) else None
 
     def values(self) -> dict[str, Any]:
         if self._why:
@@ -70,7 +103,7 @@ class FlashAttention:
         return {"flash_attn_max_splits": held.pop() if len(held) == 1 else f"mixed: {sorted(held)}"}
 
     def used(self) -> dict[str, Any]:
-        return {} if self._why else dict(_used)
+        return {} if self._why else _used.found()
 
     def notes(self, batches: Sequence[int]) -> list[str]:
         return []
@@ -89,7 +122,7 @@ class FlashAttention:
 
 
 def _watch(builder: Any) -> None:
-    """See what each step's metadata tells the kernel."""
+    """See what the metadata of each step says, for every builder of a class."""
     if hasattr(builder.build, "glmlab_wraps"):
         return
     own = builder.build
@@ -100,7 +133,7 @@ def _watch(builder: Any) -> None:
         part = getattr(metadata, "decode", metadata)
         splits = getattr(part, "max_num_splits", None)
         if splits:  # 0: outside graphs
-            _used["flash_attn_max_splits"] = int(splits)
+            _used.saw("flash_attn_max_splits", int(splits))
         return metadata
 
     build.glmlab_wraps = own  # type: ignore[attr-defined]

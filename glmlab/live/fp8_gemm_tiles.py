@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from glmlab.live.kernel_launches import device_limits, refuse_what_cannot_run
+from glmlab.live.kernel_launches import WatchedKernel, device_limits, refuse_what_cannot_run
 from glmlab.live.moe_layers import models
 from glmlab.live.tile_tables import TileKnob
 from glmlab.tiles import DEFAULT, FORM, Tile, TileTable
@@ -44,6 +44,14 @@ def _tokens(launch: Mapping[str, Any]) -> int:
     return int(launch["M"])
 
 
+def forget() -> None:
+    """Forget launches, for a new engine of this process."""
+    _knob.forget()
+    kernel = getattr(importlib.import_module(_MODULE), _KERNEL, None)
+    if isinstance(kernel, WatchedKernel):
+        kernel.forget()
+
+
 def install() -> str:
     """Wrap the lookup and watch the kernel, before the first launch; say why not otherwise."""
     try:
@@ -68,7 +76,6 @@ class Fp8GemmTiles:
         self._worker = worker
         self._gemms, self._others = _look_at(worker)
         self._why = self._missing_parts()
-        _knob.forget()
 
     def _missing_parts(self) -> str:
         from vllm import envs

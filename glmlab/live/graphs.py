@@ -19,9 +19,11 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import torch
+
+Which = Literal["none", "full", "all"]
 
 
 class Graphs:
@@ -51,22 +53,37 @@ class Graphs:
         return self._worker.device.type == "cuda" and self.mode is not None and self.mode.name != "NONE"
 
     @contextlib.contextmanager
-    def recaptured(self, *, attention_only: bool) -> Iterator[None]:
-        """Drop the graphs, run the body, capture them again.
+    def changing(self, which: Which) -> Iterator[None]:
+        """Drop the graphs that hold what changes, run the body, capture them again.
 
         Parameters
         ----------
-        attention_only : bool
-            Keep piecewise graphs, where that is possible: they hold no attention.
+        which : {"none", "full", "all"}
+            Graphs that hold what the body changes; ``full`` keeps piecewise graphs where that is
+            possible. Where the body makes vLLM move its shared workspace, every graph holds a stale
+            pointer, and all are captured again.
 
         If the body or the capture fails, graphs are :attr:`missing` until a later call captures all
         of them.
         """
+        self.captured = 0
+        if not self.exist:
+            yield
+            return
         # After a failure some piecewise graphs may be there and others not.
-        full_only = attention_only and not self.missing and self._can_keep_piecewise()
-        self.captured, self.missing = 0, True
-        self._drop(full_only=full_only)
+        if self.missing or (which == "full" and not self._can_keep_piecewise()):
+            which = "all"
+        workspace = workspace_addresses()
+        if which != "none":
+            self.missing = True
+            self._drop(full_only=which == "full")
         yield
+        if which != "all" and workspace_addresses() != workspace:
+            which, self.missing = "all", True
+            self._drop(full_only=False)
+        if which == "none":
+            return
+        full_only = which == "full"
         self._capture(full_only=full_only)
         self.missing = False
         kinds = self.count()
@@ -183,7 +200,10 @@ class Graphs:
         """Captured graphs by kind, ``{"FULL": n, "PIECEWISE": n}``."""
         found = {"FULL": sum(len(manager.graphs) for manager in self._managers()), "PIECEWISE": 0}
         for wrapper in _wrappers():
-            entries = getattr(wrapper, "concrete_cudagraph_entries", {})
+            if _is_breakable(wrapper):
+                found["PIECEWISE"] += len(wrapper.entries)
+                continue
+            entries = wrapper.concrete_cudagraph_entries
             found[_kind(wrapper)] += sum(entry.cudagraph is not None for entry in entries.values())
         return found
 
@@ -194,7 +214,7 @@ def _is_breakable(wrapper: Any) -> bool:
 
 def _kind(wrapper: Any) -> str:
     """``FULL`` or ``PIECEWISE``; a breakable wrapper names none and breaks at attention."""
-    mode = wrapper.runtime_mode
+    mode = None if _is_breakable(wrapper) else wrapper.runtime_mode  # 0.26's breakable one has none
     return "FULL" if mode is not None and mode.name == "FULL" else "PIECEWISE"
 
 
@@ -244,17 +264,27 @@ def _heap_kept_frozen() -> Iterator[None]:
 
 @contextlib.contextmanager
 def workspace_unlocked() -> Iterator[None]:
-    """Let vLLM's shared scratch grow meanwhile."""
-    try:
-        from vllm.v1.worker import workspace
-    except ImportError:
+    """Let vLLM's shared scratch grow meanwhile; where it was not locked it stays so."""
+    manager = _workspace()
+    if manager is None or not manager.is_locked():
         yield
         return
-    if not workspace.is_workspace_manager_initialized():
-        yield
-        return
-    workspace.unlock_workspace()
+    manager.unlock()
     try:
         yield
     finally:
-        workspace.lock_workspace()
+        manager.lock()
+
+
+def workspace_addresses() -> list[int]:
+    """Where vLLM's shared scratch lies; it moves when it grows."""
+    held = getattr(_workspace(), "_current_workspaces", ())
+    return [0 if tensor is None else tensor.data_ptr() for tensor in held]
+
+
+def _workspace() -> Any:
+    try:
+        from vllm.v1.worker import workspace
+    except ImportError:
+        return None
+    return workspace.current_workspace_manager() if workspace.is_workspace_manager_initialized() else None

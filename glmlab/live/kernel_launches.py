@@ -25,8 +25,8 @@ class WatchedKernel:
     decide : callable
         Keyword arguments of a launch -> those to change. Called for each launch.
     kind : callable
-        Keyword arguments of a launch -> the kind of launch it is; the latest of each kind is kept
-        for :meth:`compile`.
+        Keyword arguments of a launch -> the kind of launch it is; the first of each kind is kept for
+        :meth:`compile`.
     """
 
     def __init__(
@@ -58,6 +58,10 @@ class WatchedKernel:
 
         return watched
 
+    def forget(self) -> None:
+        """Forget launches: the next engine of this process may have other sizes and types."""
+        self._seen.clear()
+
     def compile(self, kind: str, constants: Constants) -> Any:
         """Compile the kernel as a launch of this kind with other constants would.
 
@@ -77,6 +81,28 @@ class WatchedKernel:
             return None
         args, kwargs = self._seen[kind]
         return self.glmlab_wraps.warmup(*args, grid=(1,), **{**kwargs, **constants})
+
+
+class Used:
+    """Values that launches had since the latest change, by knob; one that is not alone is no proof."""
+
+    def __init__(self) -> None:
+        self._had: dict[str, set[Any]] = {}
+
+    def saw(self, name: str, value: Any) -> None:
+        """Take one launch into account."""
+        self._had.setdefault(name, set()).add(value)
+
+    def clear(self) -> None:
+        """Forget: what was launched before a change proves nothing of it."""
+        self._had.clear()
+
+    def found(self) -> dict[str, Any]:
+        """Knob -> the one value of all launches, or text that tells several."""
+        return {
+            name: next(iter(values)) if len(values) == 1 else f"mixed: {sorted(values, key=str)}"
+            for name, values in self._had.items()
+        }
 
 
 def _without_storage(value: Any) -> Any:

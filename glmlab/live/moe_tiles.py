@@ -14,7 +14,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from glmlab.live.kernel_launches import device_limits, refuse_what_cannot_run
+from glmlab.live.kernel_launches import WatchedKernel, device_limits, refuse_what_cannot_run
 from glmlab.live.moe_layers import MoeLayer, moe_layers
 from glmlab.live.tile_tables import TRITON_STAGES, TRITON_WARPS, TileKnob
 from glmlab.tiles import DEFAULT, FORM, Tile, TileTable
@@ -54,6 +54,17 @@ def _kind_of(n: int, k: int, dtype: str) -> str:
     return f"{n}x{k} {dtype}"
 
 
+def forget() -> None:
+    """Forget launches, for a new engine of this process."""
+    global _top_k  # noqa: PLW0603
+    _top_k = 1
+    _knob.forget()
+    for name, home in _HOME.items():
+        kernel = getattr(importlib.import_module(home), name, None)
+        if isinstance(kernel, WatchedKernel):
+            kernel.forget()
+
+
 def install() -> str:
     """Wrap the lookup and watch the kernels, before the first launch; say why not otherwise."""
     try:
@@ -77,12 +88,9 @@ class MoeTiles:
     KNOBS: ClassVar[tuple[str, ...]] = (_knob.name,)
 
     def __init__(self, worker: Any) -> None:
-        global _top_k  # noqa: PLW0603
         self._worker = worker
         self._layers = moe_layers(worker)
         self._why = self._missing_parts()
-        _knob.forget()
-        _top_k = 1
 
     def _missing_parts(self) -> str:
         from vllm import envs

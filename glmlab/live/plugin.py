@@ -25,18 +25,28 @@ _PR_SET_PDEATHSIG = 1  # Linux prctl(2)
 def register() -> None:
     """Register the load format, tie a worker's life to its engine's, force the knobs asked for."""
     from glmlab.live import forced
-    from glmlab.live.random_weights import register_loader
 
     _die_with_home()
-    register_loader()
     knobs = start_knobs(os.environ.get(KNOBS_VARIABLE, ""))
     # A later engine of this process starts from vLLM's own choices again.
     forced.reset(knobs or {})
     if knobs is None:
-        return  # not glmlab's engine, and no bundle's either: vLLM stays as it is
+        # Not glmlab's engine, and no bundle's either: vLLM stays as it is, whatever becomes of us.
+        try:
+            _register_loader()
+        except Exception:  # noqa: BLE001  a server that is not ours must come up
+            _log.exception("glmlab: load_format glmlab_random is not to be had")
+        return
+    _register_loader()
     _install(knobs)
     if knobs:
         _log.warning("glmlab: knobs in force from the start: %s", json.dumps(knobs))
+
+
+def _register_loader() -> None:
+    from glmlab.live.random_weights import register_loader
+
+    register_loader()
 
 
 def _install(knobs: Mapping[str, Any]) -> None:
@@ -51,8 +61,10 @@ def _install(knobs: Mapping[str, Any]) -> None:
         and say nothing.
     """
     reasons: dict[str, list[str]] = {}
-    for names, install in _parts():
+    for names, install, forget in _parts():
         reason = install()
+        if not reason:
+            forget()
         for name in names:
             reasons.setdefault(name, []).append(reason)
     for name in knobs:
@@ -62,19 +74,27 @@ def _install(knobs: Mapping[str, Any]) -> None:
             raise RuntimeError(f"{KNOBS_VARIABLE}: {name} cannot be had: {'; '.join(reasons[name])}")
 
 
-def _parts() -> list[tuple[tuple[str, ...], Callable[[], str]]]:
-    """Knobs, and what installs the watches that they need on this platform."""
+def _parts() -> list[tuple[tuple[str, ...], Callable[[], str], Callable[[], None]]]:
+    """Knobs, and what installs the watches that they need on this platform, and empties them."""
     from vllm.platforms import current_platform
 
-    from glmlab.live import cpu_attention, fp8_gemm_tiles, moe_tiles, triton_attention, triton_mla
+    from glmlab.live import (
+        cpu_attention,
+        flash_attention,
+        fp8_gemm_tiles,
+        moe_tiles,
+        triton_attention,
+        triton_mla,
+    )
 
     if current_platform.is_cpu():
-        return [(cpu_attention.CpuAttention.KNOBS, cpu_attention.install)]
+        return [(cpu_attention.CpuAttention.KNOBS, cpu_attention.install, cpu_attention.forget)]
     return [
-        (triton_attention.TritonAttention.KNOBS, triton_attention.install),
-        (triton_mla.TritonMla.KNOBS, triton_mla.install),
-        (moe_tiles.MoeTiles.KNOBS, moe_tiles.install),
-        (fp8_gemm_tiles.Fp8GemmTiles.KNOBS, fp8_gemm_tiles.install),
+        (triton_attention.TritonAttention.KNOBS, triton_attention.install, triton_attention.forget),
+        (triton_mla.TritonMla.KNOBS, triton_mla.install, triton_mla.forget),
+        ((), flash_attention.install, flash_attention.forget),  # the knob is vLLM's own argument
+        (moe_tiles.MoeTiles.KNOBS, moe_tiles.install, moe_tiles.forget),
+        (fp8_gemm_tiles.Fp8GemmTiles.KNOBS, fp8_gemm_tiles.install, fp8_gemm_tiles.forget),
     ]
 
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from glmlab.live import attention_groups as groups
 from glmlab.live.forced import force, forced, release
-from glmlab.live.kernel_launches import WatchedKernel, device_limits, refuse_what_cannot_run
+from glmlab.live.kernel_launches import Used, WatchedKernel, device_limits, refuse_what_cannot_run
 
 BACKEND = "TRITON_ATTN"
 TRITON_WARPS, TRITON_STAGES = 4, 3  # Triton's own where a launch names none (CUDAOptions)
@@ -22,7 +22,7 @@ _MOST_SPLITS = 512
 _MOST_GRID = 4096
 _RESERVE_BYTES = 512 * 2**20  # what a change of scratch must leave free on the GPU
 
-_used: dict[str, Any] = {}
+_used = Used()
 _decode_was_split: dict[int, bool] = {}  # sequences of a decode launch -> split or not
 
 
@@ -41,19 +41,29 @@ def _decide(launch: Mapping[str, Any]) -> dict[str, Any]:
     if phase == "decode":
         _decode_was_split[int(launch["num_seqs"])] = bool(launch["IS_3D"])
     if launch["IS_3D"]:
-        _used["kv_splits"] = int(launch["NUM_SEGMENTS_PER_SEQ"])
-        _used["attn_decode_tile"] = int(launch["TILE_SIZE"])
+        _used.saw("kv_splits", int(launch["NUM_SEGMENTS_PER_SEQ"]))
+        _used.saw("attn_decode_tile", int(launch["TILE_SIZE"]))
     elif phase == "prefill":
-        _used["attn_prefill_tile"] = int(launch["TILE_SIZE"])
+        _used.saw("attn_prefill_tile", int(launch["TILE_SIZE"]))
     had = {**launch, **options}
-    _used[f"attn_{phase}_warps"] = int(had.get("num_warps") or TRITON_WARPS)
-    _used[f"attn_{phase}_stages"] = int(had.get("num_stages") or TRITON_STAGES)
+    _used.saw(f"attn_{phase}_warps", int(had.get("num_warps") or TRITON_WARPS))
+    _used.saw(f"attn_{phase}_stages", int(had.get("num_stages") or TRITON_STAGES))
     return options
 
 
 def _options(phase: str) -> dict[str, int]:
     wanted = {"num_warps": forced(f"attn_{phase}_warps"), "num_stages": forced(f"attn_{phase}_stages")}
     return {name: value for name, value in wanted.items() if value is not None}
+
+
+def forget() -> None:
+    """Forget launches, for a new engine of this process."""
+    from vllm.v1.attention.ops import triton_unified_attention as ops
+
+    _used.clear()
+    _decode_was_split.clear()
+    if isinstance(getattr(ops, "kernel_unified_attention", None), WatchedKernel):
+        ops.kernel_unified_attention.forget()
 
 
 def install() -> str:
@@ -98,6 +108,8 @@ def _remember_own(builder: Any) -> None:
         "threshold": builder.seq_threshold_3D,
         "adaptive_seqs": getattr(builder, "max_seqs_64_segments", 0),
         "rows": builder.softmax_segm_max.shape[0],
+        "heads": builder.softmax_segm_output.shape[1],
+        "head_size": builder.softmax_segm_output.shape[3],
     }
 
 
@@ -106,8 +118,6 @@ def resize(builder: Any) -> None:
 
     Graphs that were captured with the old scratch must be gone.
     """
-    import torch
-
     own = builder.glmlab_own
     wanted = forced("kv_splits")
     splits = wanted or own["splits"]
@@ -116,17 +126,20 @@ def resize(builder: Any) -> None:
     if hasattr(builder, "max_seqs_64_segments"):
         # On SM12x 0.32 switches between 64 and 16 segments by batch size; with 0 it never does.
         builder.max_seqs_64_segments = 0 if wanted else own["adaptive_seqs"]
-    heads, head_size = builder.softmax_segm_output.shape[1], builder.softmax_segm_output.shape[3]
-    device = builder.softmax_segm_output.device
     builder.num_par_softmax_segments = splits
     builder.seq_threshold_3D = threshold
     # The old scratch goes first, so that both never exist at once.
     builder.softmax_segm_output = builder.softmax_segm_max = builder.softmax_segm_expsum = None
-    builder.softmax_segm_output = torch.empty(
-        (rows, heads, splits, head_size), dtype=torch.float32, device=device
-    )
-    builder.softmax_segm_max = torch.empty((rows, heads, splits), dtype=torch.float32, device=device)
-    builder.softmax_segm_expsum = torch.empty((rows, heads, splits), dtype=torch.float32, device=device)
+    shape = (rows, own["heads"], splits)
+    builder.softmax_segm_output = _scratch(builder, (*shape, own["head_size"]))
+    builder.softmax_segm_max = _scratch(builder, shape)
+    builder.softmax_segm_expsum = _scratch(builder, shape)
+
+
+def _scratch(builder: Any, shape: tuple[int, ...]) -> Any:
+    import torch
+
+    return torch.empty(shape, dtype=torch.float32, device=builder.device)
 
 
 def _rows(own: Mapping[str, int], threshold: int) -> int:
@@ -168,8 +181,6 @@ class TritonAttention:
         self._worker = worker
         self._builders = groups.builders(worker, BACKEND)
         self._why = self._missing_parts()
-        _used.clear()
-        _decode_was_split.clear()
 
     def _missing_parts(self) -> str:
         if not self._builders:
@@ -224,6 +235,12 @@ class TritonAttention:
 
         if envs.VLLM_BATCH_INVARIANT:
             return "VLLM_BATCH_INVARIANT is set, so KV is never split"
+        mode = self._worker.vllm_config.compilation_config.cudagraph_mode
+        if groups.full_graphs(self._worker) and not mode.separate_routine():
+            return (
+                "CUDA graphs of mode FULL are captured for any mix of prefill and decode, which"
+                f" {BACKEND} does not split: no effect; FULL_AND_PIECEWISE has graphs for decode"
+            )
         # From 0.33 on short verify steps are split too; before, only steps of one token are.
         if groups.speculates(self._worker) and not hasattr(ops, "MAX_3D_QUERY_LEN"):
             return (
@@ -242,16 +259,16 @@ class TritonAttention:
     def _scratch_bytes(self, *, splits: int | None = None, min_grid: int | None = None) -> int:
         total = 0
         for builder in self._builders:
-            _, heads, now, head_size = builder.softmax_segm_output.shape
-            rows = _rows(builder.glmlab_own, split_threshold(builder, min_grid))
-            total += rows * heads * (splits or now) * (head_size + 2) * 4
+            own, now = builder.glmlab_own, builder.num_par_softmax_segments
+            rows = _rows(own, split_threshold(builder, min_grid))
+            total += rows * own["heads"] * (splits or now) * (own["head_size"] + 2) * 4
         return total
 
     def _room_bytes(self) -> int:
         import torch
 
         free, _ = torch.cuda.mem_get_info(self._worker.device)
-        held = sum(b.softmax_segm_output.nbytes for b in self._builders)
+        held = sum(b.softmax_segm_output.nbytes for b in self._builders if b.softmax_segm_output is not None)
         return int(free + held - _RESERVE_BYTES)
 
     # ------------------------------------------------------------------ what is
@@ -280,14 +297,13 @@ class TritonAttention:
 
         builder = self._builders[0]
         own = builder.glmlab_own
-        head_size = int(builder.softmax_segm_output.shape[3])
         tile = getattr(ops._get_tile_size, "glmlab_wraps", ops._get_tile_size)
         values = {
             "kv_splits": 0 if own["adaptive_seqs"] > 0 else own["splits"],
             "kv_split_min_grid": triton_attn.MIN_LAUNCH_GRID_SIZE_2D,
         }
         for phase in ("decode", "prefill"):
-            values[f"attn_{phase}_tile"] = tile(head_size, 0, self._element_bytes, phase == "prefill")
+            values[f"attn_{phase}_tile"] = tile(own["head_size"], 0, self._element_bytes, phase == "prefill")
             values[f"attn_{phase}_warps"] = TRITON_WARPS
             values[f"attn_{phase}_stages"] = TRITON_STAGES
         return values
@@ -295,12 +311,12 @@ class TritonAttention:
     def used(self) -> dict[str, Any]:
         if self._why:
             return {}
-        found = dict(_used)
+        found = _used.found()
         if forced("kv_splits") is None and self._own_values()["kv_splits"] == 0:
             found.pop("kv_splits", None)  # vLLM's own choice, which changes with the batch
         builder = self._builders[0]
         wrong = {n: s for n, s in _decode_was_split.items() if s != (n <= builder.seq_threshold_3D)}
-        if _decode_was_split:
+        if _decode_was_split and not self._never_splits():
             grid = self.values()["kv_split_min_grid"]
             found["kv_split_min_grid"] = f"split or not: {wrong}" if wrong else grid
         return found
@@ -339,6 +355,8 @@ class TritonAttention:
         after = {**self.values(), **changes}
         for kind, phase in (("split", "decode"), ("decode", "decode"), ("prefill", "prefill")):
             touched = {n: v for n, v in changes.items() if n.startswith(f"attn_{phase}")}
+            if kind == "decode" and "attn_prefill_tile" in changes:  # decode that is not split takes it too
+                touched["attn_prefill_tile"] = changes["attn_prefill_tile"]
             if not touched and not (kind == "split" and splits):
                 continue
             tile = after["attn_decode_tile" if kind == "split" else "attn_prefill_tile"]

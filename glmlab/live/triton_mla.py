@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from glmlab.live import attention_groups as groups
 from glmlab.live.forced import force, forced, release
-from glmlab.live.kernel_launches import WatchedKernel, device_limits, refuse_what_cannot_run
+from glmlab.live.kernel_launches import Used, WatchedKernel, device_limits, refuse_what_cannot_run
 
 BACKEND = "TRITON_MLA"
 _MOST_SPLITS = 1024
@@ -28,17 +28,25 @@ _CONSTANT = {
     "attn_decode_stages": "num_stages",
 }
 
-_used: dict[str, Any] = {}
-_latest_splits: dict[str, int] = {}
+_used = Used()
 
 
 def _decide(launch: Mapping[str, Any]) -> dict[str, Any]:
     options = {constant: forced(name) for name, constant in _CONSTANT.items() if forced(name) is not None}
     had = {**launch, **options}
-    _used["kv_splits"] = _latest_splits["kv_splits"] = int(launch["NUM_KV_SPLITS"])
+    _used.saw("kv_splits", int(launch["NUM_KV_SPLITS"]))
     for name, constant in _CONSTANT.items():
-        _used[name] = int(had[constant])
+        _used.saw(name, int(had[constant]))
     return options
+
+
+def forget() -> None:
+    """Forget launches, for a new engine of this process."""
+    from vllm.v1.attention.ops import triton_decode_attention as ops
+
+    _used.clear()
+    if isinstance(getattr(ops, "_fwd_grouped_kernel_stage1", None), WatchedKernel):
+        ops._fwd_grouped_kernel_stage1.forget()
 
 
 def install() -> str:
@@ -80,7 +88,6 @@ class TritonMla:
         self._worker = worker
         self._builders = groups.builders(worker, BACKEND)
         self._why = self._missing_parts()
-        _used.clear()
 
     def _missing_parts(self) -> str:
         if not self._builders:
@@ -155,15 +162,19 @@ class TritonMla:
     def values(self) -> dict[str, Any]:
         if self._why:
             return {}
+        from vllm.v1.attention.backends.mla import triton_mla
+
+        # Asked as a launch asks: a count that is forced is the same for every length.
+        short, long = (triton_mla._compute_num_kv_splits(length, 1 << 20) for length in (1, 1 << 22))
         return {
-            "kv_splits": forced("kv_splits") or 0,
+            "kv_splits": int(short) if short == long else 0,
             **{name: forced(name) or own for name, own in _OWN_TILE.items()},
         }
 
     def used(self) -> dict[str, Any]:
         if self._why:
             return {}
-        found = dict(_used)
+        found = _used.found()
         if not forced("kv_splits"):
             found.pop("kv_splits", None)  # vLLM's own choice, which changes with the batch
         return found

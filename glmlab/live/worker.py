@@ -35,10 +35,19 @@ class GlmlabWorkerExtension(_Worker):
             self._glmlab_knobs().check(knobs)
         except ValueError as error:
             return str(error)
+        except Exception as error:  # noqa: BLE001  one rank that raises would leave others' answers waiting
+            return _one_line(error)
         return ""
 
-    def glmlab_apply(self, knobs: dict[str, Any]) -> dict[str, Any]:
+    def glmlab_apply(self, knobs: dict[str, Any], all_graphs: bool = False) -> dict[str, Any]:
         """Change knobs, then read back what this worker has.
+
+        Parameters
+        ----------
+        knobs : dict
+            Knob -> value.
+        all_graphs : bool
+            Capture every graph again, whatever changes.
 
         Returns
         -------
@@ -50,11 +59,15 @@ class GlmlabWorkerExtension(_Worker):
         done: dict[str, Any] = {"kv_kept": True, "graphs": 0}
         error = ""
         try:
-            done = self._glmlab_knobs().apply(knobs)
+            done = self._glmlab_knobs().apply(knobs, all_graphs=all_graphs)
         except Exception as failure:  # noqa: BLE001  whatever it is, the driver decides
-            lines = [line.strip() for line in str(failure).splitlines() if line.strip()] or ["no message"]
-            error = f"{type(failure).__name__}: {lines[-1]}"
-        return {"state": self.glmlab_state(), **done, "error": error}
+            error = _one_line(failure)
+        state: dict[str, Any] = {"rank": self.rank, "values": {}}
+        try:
+            state = self.glmlab_state()
+        except Exception as failure:  # noqa: BLE001  as above
+            error = error or _one_line(failure)
+        return {"state": state, **done, "error": error}
 
     def glmlab_state(self) -> dict[str, Any]:
         """Fields of a WorkerState, and what else only a worker knows."""
@@ -99,6 +112,11 @@ class GlmlabWorkerExtension(_Worker):
         if not hasattr(self, "_glmlab_worker_knobs"):
             self._glmlab_worker_knobs = WorkerKnobs(self)
         return self._glmlab_worker_knobs
+
+
+def _one_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1] if lines else 'no message'}"
 
 
 def _device_name(device: torch.device) -> str:

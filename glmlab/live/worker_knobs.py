@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 
+from glmlab.knob_table import KNOBS as KNOB_TABLE
 from glmlab.live.cpu_attention import CpuAttention
 from glmlab.live.flash_attention import FlashAttention
+from glmlab.live.forced import forced
 from glmlab.live.fp8_gemm_tiles import Fp8GemmTiles
-from glmlab.live.graphs import Graphs, workspace_unlocked
+from glmlab.live.graphs import Graphs, Which, workspace_unlocked
 from glmlab.live.moe_tiles import MoeTiles
 from glmlab.live.seam import Seam
 from glmlab.live.triton_attention import TritonAttention
@@ -28,6 +30,27 @@ SEAMS: tuple[type[Seam], ...] = (
 KNOBS: frozenset[str] = frozenset(name for seam in SEAMS for name in seam.KNOBS)
 # Knobs of the layers between attention; piecewise graphs hold them too.
 _OF_LAYERS = frozenset({*MoeTiles.KNOBS, *Fp8GemmTiles.KNOBS})
+
+
+_REGISTERS = (
+    "vLLM's custom all-reduce registers every buffer that a graph captures, for good, in a table that"
+    " fills up; start the engine with custom_all_reduce: false"
+)
+
+
+def _registers_captures() -> bool:
+    """Whether captures of this rank go into the table of vLLM's custom all-reduce.
+
+    ``register_graph_buffers`` appends to ``rank_data``, 8 MiB for the life of the engine
+    (distributed/device_communicators/custom_all_reduce.py, 0.26 and 0.32).
+    """
+    from vllm.distributed import parallel_state
+
+    if not parallel_state.model_parallel_is_initialized():
+        return False
+    communicator = getattr(parallel_state.get_tp_group(), "device_communicator", None)
+    custom = getattr(communicator, "ca_comm", None)
+    return custom is not None and not getattr(custom, "disabled", True)
 
 
 class WorkerKnobs:
@@ -58,6 +81,10 @@ class WorkerKnobs:
                     found[name] = status
                 elif name not in self._owner and status["why"] not in found[name]["why"]:
                     found[name] = {"live": False, "why": f"{found[name]['why']}; {status['why']}"}
+        if self.graphs.exist and _registers_captures():
+            for name, status in found.items():
+                if status["live"] and self._owner[name].is_captured(name):
+                    found[name] = {"live": False, "why": _REGISTERS, "value": status.get("value")}
         return found
 
     def values(self) -> dict[str, Any]:
@@ -79,7 +106,14 @@ class WorkerKnobs:
 
     def notes(self, batches: Sequence[int]) -> list[str]:
         """What a reader of numbers for these batch sizes must know."""
-        return [note for seam in self._seams for note in seam.notes(batches)]
+        used = self.used()
+        unproved = [
+            f"{name} = {forced(name)}: no launch that it decides was seen since it was set, so what it does"
+            " here is not proved"
+            for name in self.values()
+            if forced(name) is not None and name not in used and KNOB_TABLE[name].decode
+        ]
+        return [note for seam in self._seams for note in seam.notes(batches)] + unproved
 
     def check(self, changes: Mapping[str, Any]) -> None:
         """Refuse what this worker cannot take, before anything is touched.
@@ -94,8 +128,16 @@ class WorkerKnobs:
             if mine:
                 seam.check(mine)
 
-    def apply(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+    def apply(self, changes: Mapping[str, Any], *, all_graphs: bool = False) -> dict[str, Any]:
         """Change knobs; graphs that hold one of them are captured again.
+
+        Parameters
+        ----------
+        changes : mapping
+            Knob -> value.
+        all_graphs : bool
+            Capture every graph again, whatever changes here: ranks that go back together must
+            capture the same, since collectives lie inside.
 
         Returns
         -------
@@ -105,16 +147,12 @@ class WorkerKnobs:
         now = self.values()
         changes = {name: value for name, value in changes.items() if now.get(name) != value}
         captured = {name for name in changes if self._owner[name].is_captured(name)}
+        which: Which = "all" if all_graphs or captured & _OF_LAYERS else "full" if captured else "none"
         kv_kept = True
-        with self._in_vllm(), workspace_unlocked(), self._recaptured(captured):
+        with self._in_vllm(), workspace_unlocked(), self.graphs.changing(which):
             for name, value in changes.items():
                 kv_kept &= self._owner[name].set(name, value)
-        return {"kv_kept": kv_kept, "graphs": self.graphs.captured if captured else 0}
-
-    def _recaptured(self, captured: set[str]) -> contextlib.AbstractContextManager[None]:
-        if not self.graphs.exist or not (captured or self.graphs.missing):
-            return contextlib.nullcontext()
-        return self.graphs.recaptured(attention_only=not captured & _OF_LAYERS)
+        return {"kv_kept": kv_kept, "graphs": self.graphs.captured}
 
     @contextlib.contextmanager
     def _in_vllm(self) -> Iterator[None]:

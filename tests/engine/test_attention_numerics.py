@@ -60,6 +60,7 @@ expected = torch.stack([
 
 
 def gqa(splits, tile):
+    triton_attention.forget()
     reset({"attn_decode_tile": tile})
     out = torch.full_like(query, float("nan"))
     scratch = [torch.full((8, heads, splits, *more), float("nan")) for more in ((size,), (), ())]
@@ -70,7 +71,7 @@ def gqa(splits, tile):
         q_descale=None, k_descale=None, v_descale=None, seq_threshold_3D=8, num_par_softmax_segments=splits,
         softmax_segm_output=scratch[0], softmax_segm_max=scratch[1], softmax_segm_expsum=scratch[2],
     )
-    used = triton_attention._used
+    used = triton_attention._used.found()
     assert (used["kv_splits"], used["attn_decode_tile"]) == (splits, tile), used
     return float((out - expected).abs().max())
 
@@ -85,6 +86,7 @@ dense = torch.stack([
 
 
 def mla(splits, tile):
+    triton_mla.forget()
     reset({"kv_splits": splits, "attn_decode_tile": tile})
     count = mla_backend._compute_num_kv_splits(max(lengths), 132)
     assert count == splits
@@ -95,7 +97,7 @@ def mla(splits, tile):
         torch.full((len(lengths), heads, count, latent + 1), float("nan")), count, scale, page,
         k_scale=torch.tensor(1.0), v_scale=torch.tensor(1.0), is_mla=True,
     )
-    used = triton_mla._used
+    used = triton_mla._used.found()
     assert (used["kv_splits"], used["attn_decode_tile"]) == (splits, tile), used
     return float((out - dense).abs().max())
 

@@ -14,14 +14,19 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("vllm")
 
-from glmlab.live import forced, kernel_launches, triton_attention, triton_mla  # noqa: E402
+from glmlab.live import forced, kernel_launches, triton_attention  # noqa: E402
 from glmlab.live.triton_attention import TritonAttention  # noqa: E402
-from glmlab.live.triton_mla import TritonMla  # noqa: E402
+from tests.attention_doubles import (  # noqa: E402
+    FREE_BYTES,
+    HEAD_SIZE,
+    HEADS,
+    KV_HEADS,
+    Kernel,
+    config,
+    worker_of,
+)
 
 pytestmark = pytest.mark.engine
-
-HEADS, KV_HEADS, HEAD_SIZE = 24, 2, 128  # GLM-4.7 on one of four ranks
-FREE_BYTES = 4 * 2**30
 
 
 def test_install_twice_wraps_once() -> None:
@@ -33,73 +38,12 @@ def test_install_twice_wraps_once() -> None:
     assert ops.kernel_unified_attention is first
 
 
-class Compiled:
-    def __init__(self, shared: int) -> None:
-        self.metadata = SimpleNamespace(shared=shared)
-
-
-class Kernel:
-    """A Triton kernel that keeps what it was launched and compiled with."""
-
-    arg_names = ()
-
-    def __init__(self) -> None:
-        self.launches: list[dict[str, Any]] = []
-        self.compiled: list[dict[str, Any]] = []
-        self.shared_bytes = 50_000
-        self.error: Exception | None = None
-
-    def __getitem__(self, grid: Any) -> Any:
-        return lambda *args, **kwargs: self.launches.append({"grid": grid, "args": args, **kwargs})
-
-    def warmup(self, *args: Any, grid: Any, **kwargs: Any) -> Compiled:
-        self.compiled.append({"args": args, **kwargs})
-        if self.error is not None:
-            raise self.error
-        return Compiled(self.shared_bytes)
-
-
-def config(*, full_graphs: bool = True, kv: str = "fp8", **more: Any) -> Any:
-    from vllm.config import CUDAGraphMode
-
-    mode = CUDAGraphMode.FULL_AND_PIECEWISE if full_graphs else CUDAGraphMode.PIECEWISE
-    return SimpleNamespace(
-        compilation_config=SimpleNamespace(cudagraph_mode=mode, cudagraph_capture_sizes=[1, 2, 4, 8, 16, 64]),
-        speculative_config=None,
-        parallel_config=None,
-        scheduler_config=SimpleNamespace(max_num_seqs=16),
-        cache_config=SimpleNamespace(cache_dtype=kv),
-        model_config=SimpleNamespace(
-            max_model_len=150_016,
-            get_num_attention_heads=lambda _: HEADS,
-            get_num_kv_heads=lambda _: KV_HEADS,
-            get_head_size=lambda: HEAD_SIZE,
-            rswa_window=None,
-            is_mm_prefix_lm=False,
-        ),
-        **more,
-    )
-
-
-def worker_of(vllm_config: Any, backend: str, builder: Any) -> Any:
-    group = SimpleNamespace(
-        backend=SimpleNamespace(get_name=lambda: backend), metadata_builders=[builder], layer_names=["l"]
-    )
-    return SimpleNamespace(
-        model_runner=SimpleNamespace(attn_groups=[[group]]),
-        vllm_config=vllm_config,
-        cache_config=vllm_config.cache_config,
-        device=torch.device("cpu"),
-    )
-
-
 @pytest.fixture(autouse=True)
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Facts of a GPU, where there is none."""
     forced.reset({})
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (FREE_BYTES, 80 * 2**30))
-    for module in (triton_attention, triton_mla):
-        monkeypatch.setattr(module, "device_limits", lambda _: {"shared_memory_bytes": 101_376})
+    monkeypatch.setattr(triton_attention, "device_limits", lambda _: {"shared_memory_bytes": 101_376})
     yield
     forced.reset({})
 
@@ -129,6 +73,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     watched = Kernel()
     monkeypatch.setattr(ops.kernel_unified_attention, "glmlab_wraps", watched)
     monkeypatch.setattr(ops.kernel_unified_attention, "_seen", {})
+    triton_attention.forget()
     return watched
 
 
@@ -296,74 +241,6 @@ def test_another_backend_says_so() -> None:
     assert seam.values() == seam.used() == {}
 
 
-# ---------------------------------------------------------------------------------------- MLA
-@pytest.fixture
-def mla(monkeypatch: pytest.MonkeyPatch) -> TritonMla:
-    from vllm.platforms import current_platform
-    from vllm.v1.attention.backends.mla import triton_mla as vllms
-    from vllm.v1.attention.ops import triton_decode_attention as ops
-
-    assert triton_mla.install() == ""
-    monkeypatch.setattr(ops._fwd_grouped_kernel_stage1, "glmlab_wraps", Kernel())
-    monkeypatch.setattr(ops._fwd_grouped_kernel_stage1, "_seen", {})
-    monkeypatch.setattr(type(current_platform), "num_compute_units", lambda *_: 132, raising=False)
-    # vLLM's stand-in for a Triton without a GPU lacks it.
-    powers = SimpleNamespace(next_power_of_2=lambda n: 1 << (n - 1).bit_length())
-    monkeypatch.setattr(vllms, "triton", powers)
-    reserved: list[int] = []
-    builder = SimpleNamespace(
-        num_heads=16,
-        reorder_batch_threshold=1,
-        mla_dims=SimpleNamespace(kv_lora_rank=512),
-        reserved=reserved,
-        _reserve_attn_logits_workspace=lambda: reserved.append(splits_of(150_016)),
-    )
-    return TritonMla(worker_of(config(), "TRITON_MLA", builder))
-
-
-def splits_of(length: int) -> int:
-    from vllm.v1.attention.backends.mla import triton_mla as vllms
-
-    return int(vllms._compute_num_kv_splits(length, 132))
-
-
-def test_mla_splits_are_any_count_and_reserve_their_scratch(mla: TritonMla) -> None:
-    own = splits_of(150_016)
-    assert own == 264, "2 x 132 SMs, the bound of long sequences"
-    for splits in (7, 64, 192):
-        assert mla.set("kv_splits", splits)
-        assert splits_of(150_016) == splits_of(100) == splits
-        assert mla._builders[0].reserved[-1] == splits
-        assert mla.values()["kv_splits"] == splits
-    mla.set("kv_splits", 0)
-    assert splits_of(150_016) == own
-    assert splits_of(600) == 1
-
-
-def test_mla_launches_are_altered_and_seen(mla: TritonMla) -> None:
-    from vllm.v1.attention.ops import triton_decode_attention as ops
-
-    mla.set("kv_splits", 64)
-    mla.set("attn_decode_tile", 16)
-    ops._fwd_grouped_kernel_stage1[(1,)](BLOCK_N=32, NUM_KV_SPLITS=64, num_warps=4, num_stages=2)
-    had = ops._fwd_grouped_kernel_stage1.glmlab_wraps.launches[-1]
-    assert (had["BLOCK_N"], had["num_warps"], had["num_stages"]) == (16, 4, 2)
-    assert mla.used() == {
-        "kv_splits": 64,
-        "attn_decode_tile": 16,
-        "attn_decode_warps": 4,
-        "attn_decode_stages": 2,
-    }
-
-
-def test_mla_leaves_room_on_the_gpu(mla: TritonMla) -> None:
-    per_split = 16 * 16 * 513 * 4  # rows x heads x (latent + 1) x float32
-    assert mla._bytes_per_split() == per_split
-    high = mla.probe()["kv_splits"]["high"]
-    assert high * per_split <= FREE_BYTES + 264 * per_split
-    assert "264" in mla.probe()["kv_splits"]["why"]
-
-
 def test_a_seen_launch_keeps_no_tensor() -> None:
     kernel = Kernel()
     watched = kernel_launches.WatchedKernel(kernel, decide=lambda _: {}, kind=lambda _: "all")
@@ -374,3 +251,75 @@ def test_a_seen_launch_keeps_no_tensor() -> None:
     assert done["size"] == 3
     assert done["num_warps"] == 2
     assert not isinstance(done["args"][0], torch.Tensor)
+
+
+# ------------------------------------------------------------------------------- what went wrong once
+def test_graphs_for_any_mix_of_requests_never_split(
+    seam: TritonAttention, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With cudagraph_mode FULL decode is captured as if it were a prefill."""
+    from vllm.config import CUDAGraphMode
+
+    compilation = seam._worker.vllm_config.compilation_config
+    monkeypatch.setattr(compilation, "cudagraph_mode", CUDAGraphMode.FULL)
+    assert "mode FULL" in seam.probe()["kv_splits"]["why"]
+    launch(sequences=2)  # as such a graph has it
+    assert "kv_split_min_grid" not in seam.used(), "a knob that is not live proves and disproves nothing"
+
+
+def test_scratch_that_the_gpu_has_no_room_for_leaves_a_builder_that_can_go_back(
+    seam: TritonAttention, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builder, own = seam._builders[0], torch.empty
+
+    def no_room(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(torch, "empty", no_room)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        seam.set("kv_splits", 512)
+    assert seam.values()["kv_splits"] == 512, "it can still be asked"
+    monkeypatch.setattr(torch, "empty", own)
+    seam.set("kv_splits", 16)
+    assert builder.softmax_segm_output.shape == (64, HEADS, 16, HEAD_SIZE)
+
+
+def test_launches_of_two_values_prove_neither(seam: TritonAttention) -> None:
+    launch(split=16)
+    launch(split=64)
+    assert seam.used()["kv_splits"] == "mixed: [16, 64]"
+
+
+def test_another_engine_of_the_process_starts_with_nothing_seen(
+    seam: TritonAttention, kernel: Kernel
+) -> None:
+    from vllm.v1.attention.ops import triton_unified_attention as ops
+
+    launch(split=16, HEAD_SIZE=64)
+    triton_attention.forget()
+    assert seam.used() == {}
+    launch(split=16, HEAD_SIZE=128)
+    ops.kernel_unified_attention.compile("split", {})
+    assert kernel.compiled[-1]["HEAD_SIZE"] == 128
+
+
+def test_decode_that_is_not_split_is_tried_out_with_its_tile(seam: TritonAttention, kernel: Kernel) -> None:
+    """It takes the tile of prefill, with the warps and stages of decode."""
+    launch(sequences=100)
+    kernel.shared_bytes = 200_000
+    with pytest.raises(ValueError, match="attn_prefill_tile = 256"):
+        seam.check({"attn_prefill_tile": 256})
+    assert (kernel.compiled[-1]["TILE_SIZE"], kernel.compiled[-1]["num_stages"]) == (256, 3)
+
+
+def test_an_engine_that_was_only_started_has_its_captures_as_proof(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Graphs are captured before anyone asks a worker anything."""
+    forced.reset({"kv_splits": 64})
+    triton_attention.forget()
+    vllm_config = config()
+    builder = build(vllm_config, monkeypatch)
+    launch(split=64)
+    seam = TritonAttention(worker_of(vllm_config, "TRITON_ATTN", builder))
+    assert seam.used()["kv_splits"] == 64

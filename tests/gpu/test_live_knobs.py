@@ -221,6 +221,17 @@ def test_mla_splits_and_tiles(mla: Engine) -> None:
     assert not mla.knobs()["attn_prefill_tile"].live
 
 
+def test_piecewise_graphs_outlive_a_workspace_that_grew(mla: Engine) -> None:
+    """Mixtures take their buffers from the workspace that more splits make larger."""
+    short = Workload(contexts=(5,), batch_sizes=(1,), new_tokens=8, cold_prefill=True)
+    first = mla.measure(short)
+    report = mla.apply(kv_splits=512)
+    print(f"512 splits: {report.seconds:.2f} s, {report.graphs_captured} graphs")
+    assert mla.measure(short).same_tokens(first) > ALIKE
+    mla.apply(kv_splits=0)
+    assert mla.measure(short).same_tokens(first) == 1.0
+
+
 def test_flash_attention_3_splits() -> None:
     if torch.cuda.get_device_capability() != (9, 0):
         pytest.skip("FlashAttention 3 is for Hopper")

@@ -22,6 +22,7 @@ class Ranks:
         self.ignores: set[int] = set()  # ranks that stay where they are
         self.dies = False
         self.calls: list[tuple[str, Any]] = []
+        self.all_graphs: list[bool] = []
 
     def __call__(self, method: str, *args: Any) -> list[Any]:
         self.calls.append((method, *args))
@@ -37,6 +38,7 @@ class Ranks:
                 }
                 for r in ranks
             ]
+        self.all_graphs.append(args[1])
         if self.dies:
             raise EngineDiedError("a worker died")
         return [self._apply(rank, args[0]) for rank in ranks]
@@ -104,6 +106,7 @@ def test_a_rank_that_fails_takes_all_back(live: LiveKnobs, ranks: Ranks) -> None
         change(live, kv_splits=64, max_num_seqs=4)
     assert [values["kv_splits"] for values in ranks.values] == [16, 16]
     assert live.limits.values()["max_num_seqs"] == 8
+    assert ranks.all_graphs == [False, True], "ranks that go back capture the same graphs"
 
 
 def test_a_rank_that_stays_where_it_is_fails_the_change(live: LiveKnobs, ranks: Ranks) -> None:
