@@ -187,7 +187,7 @@ def show(
     store = StudyStore.load(_study_name(study), storage)
     summary = summarize(store)
     if as_json:
-        _show(summary.to_json())
+        _show({**summary.to_json(), "all_trials": [_trial_json(record) for record in store.records()]})
     else:
         _show(render.study(summary, store.records()))
 
@@ -205,6 +205,13 @@ def export(
 
     bundle = export_bundle(StudyStore.load(_study_name(study), storage), directory)
     _show(bundle.to_json() if as_json else render.bundle(bundle))
+
+
+def _trial_json(record: Any) -> dict[str, Any]:
+    """A trial without its raw samples; ``glmlab export`` writes those too."""
+    kept = ("number", "status", "reason", "params", "values", "evidence", "same_tokens", "cost", "notes")
+    body = record.model_dump(mode="json")
+    return {name: body[name] for name in kept}
 
 
 def _study_name(study: str) -> str:
@@ -256,6 +263,8 @@ def _is_usage_error(error: Exception) -> bool:
 
 def _refuse(message: str, code: int, log_tail: str = "") -> int:
     line = " ".join(message.split())
+    if not line:  # the help has been shown
+        return code
     if log_tail and sys.stderr.isatty():
         print(log_tail, file=sys.stderr)
     print(f"glmlab: {line}", file=sys.stderr)

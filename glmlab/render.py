@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import statistics
 import sys
 from collections.abc import Sequence
@@ -26,8 +27,13 @@ _SEVERITY = {"blocks": "bold red", "warns": "yellow", "notes": "dim"}
 
 def to_terminal(what: RenderableType) -> None:
     """Print for people; wide enough not to cut tables when the output is no terminal."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 180)
+    if sys.stdout.isatty():
+        Console(highlight=False).print(what)
+        return
+    console = Console(highlight=False, width=180, file=io.StringIO())
     console.print(what)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in text.splitlines()))
 
 
 def table(*columns: str, title: str | None = None) -> Table:
@@ -35,7 +41,8 @@ def table(*columns: str, title: str | None = None) -> Table:
     made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for column in columns:
         right = column.startswith(">")
-        made.add_column(column.removeprefix(">"), justify="right" if right else "left")
+        # A narrow terminal folds what it has no room for: a name that is cut is no name.
+        made.add_column(column.removeprefix(">"), justify="right" if right else "left", overflow="fold")
     return made
 
 
@@ -88,9 +95,11 @@ def cost(spent: Cost, evidence: Evidence = "measured") -> RenderableType:
 def study(found: Summary, records: Sequence[TrialRecord]) -> RenderableType:
     """Every trial, then the result."""
     names = list(dict.fromkeys(name for record in records for name in record.params))
+    # What is shown anyway has a column of its own below.
+    objectives = [name for name in _objectives(found) if name not in ("tpot_ms", "tokens_per_s")]
     trials = table(
-        ">#", "status", ">time/token", ">p90", ">p99", ">tokens/s", ">same", ">rebuild", ">apply",
-        ">measure", ">glmlab", *names, title=f"trials, {found.evidence}",
+        ">#", "status", *(f">{name}" for name in objectives), ">time/token", ">p90", ">p99", ">tokens/s",
+        ">same", ">rebuild", ">apply", ">measure", ">glmlab", *names, title=f"trials, {found.evidence}",
     )  # fmt: skip
     for record in records:
         measured = record.measurement
@@ -100,6 +109,7 @@ def study(found: Summary, records: Sequence[TrialRecord]) -> RenderableType:
         trials.add_row(
             str(record.number),
             record.status,
+            *(_objective_value(record, found, name) for name in objectives),
             *(_quantiles_ms(gaps) if record.status == "complete" else ("", "", "")),
             f"{statistics.fmean(rates):.0f}" if rates else "",
             "" if record.same_tokens is None else f"{record.same_tokens:.0%}",
@@ -120,6 +130,16 @@ def study(found: Summary, records: Sequence[TrialRecord]) -> RenderableType:
         style="dim",
     )
     return Group(trials, caption, *failures, Text(""), summary(found))
+
+
+def _objectives(found: Summary) -> list[str]:
+    return list(found.baseline.values) if found.baseline else []
+
+
+def _objective_value(record: TrialRecord, found: Summary, name: str) -> str:
+    if not record.values:
+        return ""
+    return f"{record.values[_objectives(found).index(name)]:.4g}"
 
 
 def diagnosis(found: Diagnosis) -> RenderableType:

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -281,6 +280,10 @@ def study_lock(name: str, url: str) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
+        if not path.exists():  # filelock takes a folder that refuses files for one that is held
+            raise StorageError(
+                f"study {name!r} in {url}: the folder {path.parent} cannot be written"
+            ) from None
         raise StorageError(
             f"study {name!r} in {url}: another run holds it (lock {path.name}); wait for it or stop it"
         ) from None
