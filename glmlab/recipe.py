@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -18,8 +20,10 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from ruamel.yaml.comments import CommentedMap
 
-from glmlab.errors import RecipeError
+from glmlab.errors import InputError, RecipeError
+from glmlab.names import did_you_mean
 from glmlab.tiles import canonical_tiles
 from glmlab.yaml_text import dump_yaml, kind_of, load_yaml
 
@@ -179,7 +183,7 @@ class Recipe(BaseModel):
         try:
             recipe = cls.model_validate(data)
         except ValidationError as error:
-            raise RecipeError.from_validation(error, where) from None
+            raise _told(error, data, where, cls.model_fields) from None
         recipe._document = data
         return recipe
 
@@ -276,6 +280,35 @@ class Recipe(BaseModel):
         buffer = io.StringIO()
         buffer.write(f"<pre>{escape(self.to_yaml())}</pre>")
         return buffer.getvalue()
+
+
+def _told(error: ValidationError, data: dict[Any, Any], where: str, known: Iterable[str]) -> InputError:
+    """The one line; of a file with the lines of its faults in their order, and names near to unknown keys."""
+    if not isinstance(data, CommentedMap):
+        return RecipeError.from_validation(error, where)
+    items = error.errors(include_url=False)
+    lines = list(dict.fromkeys(str(line) for item in items if (line := _line(data, item["loc"]))))
+    place = f"{where} line{'s' if len(lines) > 1 else ''} {', '.join(lines)}" if lines else where
+    message = str(RecipeError.from_validation(error, place))
+    for item in items:
+        if item["type"] == "extra_forbidden":
+            key = str(item["loc"][-1])
+            found = re.search(rf"(?<=[ .]){re.escape(key)}(?: = .*?)?: unknown key", message)
+            end = found.end() if found else len(message)
+            message = message[:end] + did_you_mean(key, known) + message[end:]
+    return RecipeError(message)
+
+
+def _line(data: CommentedMap, path: tuple[int | str, ...]) -> int | None:
+    """Line of the innermost key of a path, counted from 1."""
+    found: int | None = None
+    inner: Any = data
+    for step in path:
+        if not isinstance(inner, CommentedMap) or step not in inner:
+            break
+        found = int(inner.lc.key(step)[0]) + 1
+        inner = inner[step]
+    return found
 
 
 # vLLM argument -> the recipe field that owns it.

@@ -12,8 +12,9 @@ from glmlab.names import did_you_mean
 from glmlab.recipe import Recipe
 from glmlab.rulebook.consistency import merged
 from glmlab.rulebook.facts import facts_of
+from glmlab.rulebook.pins import pinned_by
 from glmlab.rulebook.rule_file import SEVERITIES, Rule, Severity, filled, load_rules
-from glmlab.version_range import PACKAGES, installed_packages, is_version
+from glmlab.version_range import PACKAGES, installed_packages, is_version, same_version
 
 if TYPE_CHECKING:
     from glmlab.gpus import Gpu
@@ -22,6 +23,7 @@ __all__ = [
     "Finding",
     "Findings",
     "Rule",
+    "Versions",
     "apply_fix",
     "change_text",
     "check",
@@ -64,6 +66,26 @@ class Finding:
             "change": None if self.change is None else dict(self.change),
             "source": self.source,
         }
+
+
+class Versions(dict[str, str]):
+    """Package -> version.
+
+    Attributes
+    ----------
+    pinned : frozenset of str
+        Those that nobody named and nothing installed shows, but that the engine's release pins.
+    """
+
+    def __init__(self, known: Mapping[str, str], pinned: Mapping[str, str] | None = None) -> None:
+        super().__init__({**(pinned or {}), **known})
+        self.pinned = frozenset(pinned or {}) - frozenset(known)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {version}{self._note(name)}" for name, version in self.items())
+
+    def _note(self, name: str) -> str:
+        return " (pinned)" if name in self.pinned else ""
 
 
 class Findings(list[Finding]):
@@ -148,32 +170,42 @@ def apply_fix(recipe: Recipe, finding: Finding) -> Recipe:
     return merged(recipe, finding.change)
 
 
-def versions_in_force(recipe: Recipe, versions: Mapping[str, str] | None = None) -> dict[str, str]:
+def versions_in_force(recipe: Recipe, versions: Mapping[str, str] | None = None) -> Versions:
     """Package -> version that rules go by.
 
-    What is installed counts last, and only beside an engine of the very version that is installed: the
-    flashinfer here says nothing of a server with another vLLM.
+    What is said of one version of the engine says nothing of another. So the recipe's other packages count
+    only beside the engine that it names, and what is installed, which counts after these, beside an engine of
+    the very version that is installed. A package of which nobody says anything is the one that the engine's
+    release pins, where that was looked up (``data/pins``).
 
     Raises
     ------
     InputError
         For an unknown package, or what is no version.
     """
-    asked = {**recipe.versions, **(versions or {})}
-    for package, version in asked.items():
-        where = "versions" if package in (versions or {}) else f"recipe {recipe.name}: versions"
+    given = versions or {}
+    _checked(recipe.versions, f"recipe {recipe.name}: versions")
+    _checked(given, "versions")
+    engine = recipe.serving_engine
+    own = recipe.versions
+    if engine in given and engine in own and not same_version(given[engine], own[engine]):
+        own = {}
+    asked = {**own, **given}
+    here = installed_packages()
+    if engine in here and same_version(asked.get(engine, here[engine]), here[engine]):
+        others = {package: version for package, version in here.items() if package not in _ENGINES}
+        return Versions({**others, engine: here[engine], **asked})
+    return Versions(asked, pinned_by(engine, asked[engine]) if engine in asked else None)
+
+
+def _checked(versions: Mapping[str, str], where: str) -> None:
+    for package, version in versions.items():
         if package not in PACKAGES:
             raise InputError(
                 f"{where}.{package}: no package that rules know{did_you_mean(package, PACKAGES)}"
             )
         if not is_version(version):
             raise InputError(f"{where}.{package} = {version!r}: not a version, such as '0.32.0'")
-    here = installed_packages()
-    engine = recipe.serving_engine
-    if asked.get(engine, here.get(engine)) != here.get(engine) or engine not in here:
-        return asked
-    others = {package: version for package, version in here.items() if package not in _ENGINES}
-    return {**others, engine: here[engine], **asked}
 
 
 def _finding(rule: Rule, facts: dict[str, Any], said: Mapping[str, Any]) -> Finding:

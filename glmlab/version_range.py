@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import operator
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from importlib import metadata
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.specifiers import InvalidSpecifier, Specifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 # Package as rules and recipes name it -> distributions that bring it.
@@ -20,6 +21,9 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "torch": ("torch",),
     "triton": ("triton",),
 }
+_SIDE: dict[str, Callable[[Version, Version], bool]] = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge
+}  # fmt: skip
 
 
 def is_version(text: object) -> bool:
@@ -46,8 +50,29 @@ def range_fault(text: str) -> str | None:
 
 @lru_cache(maxsize=4096)
 def in_range(version: str, wanted: str) -> bool:
-    """Whether a version lies in a range; release candidates and builds count, as in ``0.32.0+cpu``."""
-    return SpecifierSet(wanted).contains(version, prereleases=True)
+    """Whether a version lies in a range.
+
+    Versions stand in one line, so that of ``<X`` and ``>=X``, and of ``<=X`` and ``>X``, exactly one holds:
+    0.24.0rc1 and 0.24.0.dev5 are below 0.24, 0.6.12.post1 is above 0.6.12. A build (``0.32.0+cpu``) is its
+    release. Specifiers of packaging, which are for choosing what to install, leave all of these out.
+    """
+    public = _public(version)
+    return all(_passes(public, clause) for clause in SpecifierSet(wanted))
+
+
+def same_version(one: str, other: str) -> bool:
+    """Whether two texts are one version, builds aside: ``0.32``, ``0.32.0`` and ``0.32.0+cpu`` are."""
+    return _public(one) == _public(other)
+
+
+def _public(version: str) -> Version:
+    return Version(Version(version).public)
+
+
+def _passes(version: Version, clause: Specifier) -> bool:
+    if clause.operator in _SIDE:
+        return _SIDE[clause.operator](version, _public(clause.version))
+    return clause.contains(version, prereleases=True)
 
 
 def samples(ranges: Iterable[str]) -> list[str]:

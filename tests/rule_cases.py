@@ -24,7 +24,7 @@ CASES: dict[str, Case] = {
     # ------------------------------------------------------------------ sparse attention
     "sparse-mla-backend-missing": ({**DSA, "@vllm": "0.23.0"}, {"@vllm": "0.24.0"}),
     "sparse-mla-flashinfer-too-old": ({**SPARSE, "@flashinfer": "0.6.13"}, {"@flashinfer": "0.6.14"}),
-    "flashinfer-pin-too-old": ({**DSA, "@vllm": "0.25.1"}, {"@vllm": "0.28.0"}),
+    "flashinfer-pin-too-old": ({**DSA, "@vllm": "0.25.0"}, {"@vllm": "0.28.0"}),
     "sparse-mla-kv-dtype": ({**SPARSE, "kv_cache_dtype": "nvfp4"}, {"kv_cache_dtype": "fp8"}),
     "sparse-mla-page-size": ({**SPARSE, "block_size": 32}, {"block_size": 128}),
     "sparse-mla-page-size-before-0.32": ({**DSA, "@vllm": "0.26.0", "block_size": 128}, {"block_size": 256}),
@@ -32,15 +32,7 @@ CASES: dict[str, Case] = {
         {"@config": ("glm-5.1", {"index_topk": 1024}), "@vllm": "0.32.0"},
         {"@config": ("glm-5.1", {"index_topk": 2048})},
     ),
-    "sparse-mla-needs-deep-gemm": (
-        {**SPARSE, "env": {"VLLM_USE_DEEP_GEMM": "0"}},
-        {"env": {"VLLM_USE_DEEP_GEMM": "1"}},
-    ),
     "sparse-mla-hangs-under-load": ({**SPARSE, "max_num_seqs": 2}, {"max_num_seqs": 1}),
-    "sparse-backend-for-another-gpu": (
-        {**SPARSE, "attention_backend": "FLASHINFER_MLA_SPARSE_SM120", "@gpu": "h100"},
-        {"@gpu": "rtx-5090"},
-    ),
     "dense-backend-for-sparse-attention": (
         {**SPARSE, "attention_backend": "TRITON_MLA"},
         {"dense_mla": True},
@@ -62,6 +54,10 @@ CASES: dict[str, Case] = {
     ),
     "index-topk-pattern-missing": (
         {"@config": ("glm-5.1", {"index_topk_freq": 4})},
+        {"@config": ("glm-5.1", {"index_topk_freq": 4, "index_topk_pattern": "F" + "S" * 77})},
+    ),
+    "index-topk-pattern-missing-sglang": (
+        {**SGLANG, "@config": ("glm-5.1", {"index_topk_freq": 4})},
         {"@config": ("glm-5.1", {"index_topk_freq": 4, "index_topk_pattern": "F" + "S" * 77})},
     ),
     "fp4-indexer-cache": (
@@ -91,14 +87,8 @@ CASES: dict[str, Case] = {
     "kv-splits-power-of-two": ({**TRITON, "kv_splits": 48}, {"kv_splits": 32}),
     "kv-splits-beyond-batch": ({**TRITON, "kv_splits": 64, "max_num_seqs": 17}, {"max_num_seqs": 16}),
     "kv-splits-ignore-batch": ({**DENSE, "max_num_seqs": 32, "@vllm": "0.32.0"}, {"kv_splits": 64}),
-    "triton-mla-four-splits": (
-        {"model": "glm-4.7-flash", "attention_backend": "TRITON_MLA", "@vllm": "0.19.1"},
-        {"@vllm": "0.22.1"},
-    ),
-    "sglang-default-splits": (
-        {**SGLANG, **DENSE, "attention_backend": "triton", "tensor_parallel": 4},
-        {"kv_splits": 64},
-    ),
+    "triton-mla-four-splits": ({"model": "glm-4.7-flash", "@vllm": "0.19.1"}, {"@vllm": "0.22.1"}),
+    "sglang-default-splits": ({**SGLANG, **DENSE, "tensor_parallel": 2}, {"kv_splits": 64}),
     "flash-attention-splits-off-hopper": ({**GQA, "flash_attn_max_splits": 16}, {"@gpu": "h100"}),
     # ------------------------------------------------------------------ KV cache
     "fp8-kv-with-flash-attention": (
@@ -120,9 +110,18 @@ CASES: dict[str, Case] = {
     ),
     "nvfp4-without-kv-scales": ({**NVFP4, "kv_cache_dtype": "fp8", "@vllm": "0.16.0"}, {"@vllm": "0.17.0"}),
     "triton-page-size": ({**TRITON, "block_size": 24}, {"block_size": 32}),
-    "b12x-attention-kv": (
+    "b12x-attention-page-size": (
         {**GQA, "attention_backend": "B12X", "kv_cache_dtype": "fp8", "block_size": 32},
         {"block_size": 64},
+    ),
+    "kv-format-not-of-backend": (
+        {**DENSE, "attention_backend": "TRITON_MLA", "kv_cache_dtype": "fp8_ds_mla"},
+        {"kv_cache_dtype": "bfloat16"},
+    ),
+    "nvfp4-kv-too-old": ({**GQA, "kv_cache_dtype": "nvfp4", "@vllm": "0.26.0"}, {"@vllm": "0.32.0"}),
+    "kv-format-not-of-sglang": (
+        {**SGLANG, **DSA, "kv_cache_dtype": "fp8_ds_mla"},
+        {"kv_cache_dtype": "fp8_e5m2"},
     ),
     "context-beyond-model": ({**GQA, "max_model_len": 202_753}, {"max_model_len": 202_752}),
     # ------------------------------------------------------------------ MTP
@@ -175,6 +174,11 @@ CASES: dict[str, Case] = {
         {**GQA, "expert_parallel": True, "tensor_parallel": 2, "data_parallel": 2},
         {"data_parallel": 1},
     ),
+    # 96 query heads over 2 x 5 ranks.
+    "ep-on-pcie-all-to-all-stays": (
+        {**GQA, "expert_parallel": True, "tensor_parallel": 2, "data_parallel": 5},
+        {"data_parallel": 2},
+    ),
     "all-to-all-needs-nvlink": (
         {**GQA, "engine_args": {"all2all_backend": "deepep_low_latency"}},
         {"engine_args": {"all2all_backend": "allgather_reducescatter"}},
@@ -199,7 +203,7 @@ CASES: dict[str, Case] = {
         {**GQA, "tensor_parallel": 2, "env": {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}},
         {"custom_all_reduce": False},
     ),
-    "nccl-hangs-with-iommu": ({**GQA, "tensor_parallel": 4}, {"env": {"NCCL_P2P_LEVEL": "SYS"}}),
+    "nccl-hangs-with-iommu": ({**GQA, "pipeline_parallel": 4}, {"env": {"NCCL_P2P_LEVEL": "SYS"}}),
     "nccl-p2p-off": (
         {**GQA, "tensor_parallel": 4, "env": {"NCCL_P2P_DISABLE": "1"}},
         {"env": {"NCCL_P2P_DISABLE": "0"}},
@@ -217,7 +221,12 @@ CASES: dict[str, Case] = {
         {**NVFP4, "env": {"FLASHINFER_CUDA_ARCH_LIST": "12.0a"}},
         {"env": {"FLASHINFER_CUDA_ARCH_LIST": "12.0f"}},
     ),
-    "moe-backend-needs-tcgen05": ({**NVFP4, "moe_backend": "flashinfer_trtllm"}, {"@gpu": "b200"}),
+    "moe-backend-needs-tcgen05": ({**NVFP4, "moe_backend": "flashinfer-trtllm"}, {"@gpu": "b200"}),
+    "nvfp4-moe-backend-on-hopper": (
+        {**NVFP4, "moe_backend": "flashinfer_cutlass", "@gpu": "h100"},
+        {"moe_backend": "marlin"},
+    ),
+    "nvfp4-moe-on-hopper-is-marlin": ({**NVFP4, "@gpu": "h200"}, {"@gpu": "b200"}),
     "flashinfer-b12x-too-old": (
         {**NVFP4, "moe_backend": "flashinfer_b12x", "@vllm": "0.19.1"},
         {"@vllm": "0.22.1"},
@@ -253,13 +262,27 @@ CASES: dict[str, Case] = {
     # E=128,N=704 in FP8 has a file for the Workstation card, N=352 has none.
     "no-tuned-moe-file": ({"model": "glm-4.5-air-fp8", "tensor_parallel": 4}, {"tensor_parallel": 2}),
     # ------------------------------------------------------------------ kernels
-    "mla-backend-not-for-this-gpu": (
-        {"model": "glm-4.7-flash", "attention_backend": "FLASHMLA"},
+    "attention-backend-not-for-this-gpu": (
+        {"model": "glm-4.7-flash", "attention_backend": "flashmla"},
         {"@gpu": "h100"},
+    ),
+    "attention-backend-of-another-kind": (
+        {**GQA, "attention_backend": "triton_mla"},
+        {"attention_backend": "triton_attn"},
+    ),
+    "attention-backend-unknown": (
+        {**GQA, "attention_backend": "TRITON-ATTN"},
+        {"attention_backend": "TRITON_ATTN"},
+    ),
+    "moe-backend-unknown": ({**GQA, "moe_backend": "tritn"}, {"moe_backend": "triton-unfused"}),
+    "linear-backend-unknown": ({**GQA, "linear_backend": "cutlas"}, {"linear_backend": "CUTLASS"}),
+    "b12x-not-for-this-gpu": (
+        {**NVFP4, "linear_backend": "flashinfer-b12x", "@gpu": "b200"},
+        {"@gpu": "rtx-5090"},
     ),
     "b12x-attention-too-old": ({**GQA, "attention_backend": "B12X", "@vllm": "0.28.0"}, {"@vllm": "0.30.0"}),
     "sglang-deep-gemm": ({**SGLANG, **GQA}, {"env": {"SGLANG_ENABLE_JIT_DEEPGEMM": "0"}}),
-    "deep-gemm-with-fp8-weights": ({"model": "glm-4.7-fp8"}, {"env": {"VLLM_USE_DEEP_GEMM": "0"}}),
+    "deep-gemm-with-fp8-weights": ({"model": "glm-5.1-fp8"}, {"env": {"VLLM_USE_DEEP_GEMM": "0"}}),
     "fp8-linear-without-kernel": ({"model": "glm-4.7-fp8", "@vllm": "0.13.0"}, {"@vllm": "0.14.0"}),
     "sglang-shared-experts-fusion": (
         {**SGLANG, "model": "glm-5.1-nvfp4"},
@@ -280,8 +303,14 @@ CASES: dict[str, Case] = {
         {"@transformers": "4.57.0"},
     ),
     "reap-154-loops": ({"model": "glm-5.1-reap-154"}, {"model": "glm-5.1-reap-160"}),
-    "parsers-glm45": ({"model": "glm-4.6"}, {"engine_args": {"reasoning_parser": "glm45"}}),
-    "parsers-glm47": ({"model": "glm-4.7"}, {"engine_args": {"reasoning_parser": "glm45"}}),
+    "parsers-glm45": (
+        {"model": "glm-4.6", "engine_args": {"reasoning_parser": "glm45"}},
+        {"engine_args": {"reasoning_parser": "glm45", "tool_call_parser": "glm45"}},
+    ),
+    "parsers-glm47": (
+        {"model": "glm-4.7", "engine_args": {"tool_call_parser": "glm47"}},
+        {"engine_args": {"reasoning_parser": "glm45", "tool_call_parser": "glm47"}},
+    ),
     "tool-parser-of-another-generation": (
         {"model": "glm-4.7", "engine_args": {"tool_call_parser": "glm45"}},
         {"engine_args": {"tool_call_parser": "glm47"}},

@@ -7,15 +7,14 @@ an empty mapping where all is well; ``None`` where a number that it needs is not
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from glmlab.rulebook.moe_files import tuned_file
+from glmlab.rulebook.predicate import FINE as _FINE
+from glmlab.rulebook.predicate import Found
+from glmlab.rulebook.predicate import predicate as _predicate
 from glmlab.tiles import DEFAULT, Tile, TileTable
-
-Found = Mapping[str, Any] | None
-_FINE: Mapping[str, Any] = {}
 
 # Bytes of one activation and of one weight in vLLM's Triton fused-MoE kernel, by the weights' format:
 # FP8 experts get FP8 activations, INT4 and INT8 ones BF16 (fused_moe.py of 0.26 and 0.32).
@@ -25,40 +24,6 @@ _OPERANDS = {"bf16": (2.0, 2.0), "fp8": (1.0, 1.0), "int4": (2.0, 0.5), "int8": 
 _MLA_TILE, _MLA_STAGES = 32, 2
 _GQA_TILE, _GQA_TILE_FP8, _GQA_STAGES = 16, 32, 3
 _GRID_2D = 128  # MIN_LAUNCH_GRID_SIZE_2D of triton_attn.py, 0.26 and 0.32
-
-
-@dataclass(frozen=True)
-class Predicate:
-    """Named arithmetic.
-
-    Attributes
-    ----------
-    ask : callable
-        Facts -> what it found.
-    reads : frozenset of str
-        Fields of the recipe that it looks at: a change of one of them may end the complaint.
-    says : tuple of str
-        Names that it fills in where it holds.
-    """
-
-    ask: Callable[[dict[str, Any]], Found]
-    reads: frozenset[str]
-    says: tuple[str, ...]
-    doc: str
-
-
-PREDICATES: dict[str, Predicate] = {}
-
-
-def _predicate(
-    *, reads: tuple[str, ...], says: tuple[str, ...] = ()
-) -> Callable[[Callable[[dict[str, Any]], Found]], Callable[[dict[str, Any]], Found]]:
-    def register(ask: Callable[[dict[str, Any]], Found]) -> Callable[[dict[str, Any]], Found]:
-        name = ask.__name__.strip("_").replace("_", "-")
-        PREDICATES[name] = Predicate(ask, frozenset({"model", *reads}), says, ask.__doc__ or "")
-        return ask
-
-    return register
 
 
 # ---------------------------------------------------------------------- how a model divides over ranks
@@ -134,6 +99,27 @@ def experts_do_not_divide(facts: dict[str, Any]) -> Found:
         return None
     ranks, experts = facts["tensor_parallel"] * facts["data_parallel"], facts["shape"].n_routed_experts
     return {"experts": experts, "ranks_ep": ranks} if experts % ranks else _FINE
+
+
+def _as_tensor_parallel(facts: dict[str, Any]) -> int | None:
+    """TP x DP, where the model divides over so many ranks without EP; 0 where not, None if not known."""
+    if facts["shape"] is None:
+        return None
+    ranks: int = facts["tensor_parallel"] * facts["data_parallel"]
+    return ranks if _nearest_ranks({**facts, "expert_parallel": False}, ranks) == ranks else 0
+
+
+@_predicate(reads=("tensor_parallel", "data_parallel"), says=("tensor",))
+def data_parallel_can_be_tensor(facts: dict[str, Any]) -> Found:
+    """All TP x DP ranks can be tensor-parallel ones."""
+    ranks = _as_tensor_parallel(facts)
+    return {"tensor": ranks} if ranks else _FINE if ranks == 0 else None
+
+
+@_predicate(reads=("tensor_parallel", "data_parallel"))
+def data_parallel_cannot_be_tensor(facts: dict[str, Any]) -> Found:
+    """They cannot, or it is not known."""
+    return _FINE if _as_tensor_parallel(facts) else {"yes": True}
 
 
 @_predicate(reads=("pipeline_parallel",), says=("layers",))

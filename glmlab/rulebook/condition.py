@@ -1,7 +1,8 @@
 """The condition of a rule: a mapping of facts to tests, with ``any``, ``all``, ``not`` and ``holds``.
 
 All entries of a mapping must hold. ``any`` takes a list of conditions of which one must, ``all`` a list of
-which all must, ``not`` one that must not; ``holds`` names arithmetic of :mod:`glmlab.rulebook.arithmetic`.
+which all must, ``not`` one that must not; ``holds`` names arithmetic of
+:mod:`glmlab.rulebook.predicates`.
 A condition is true, false, or, where a fact is not known, neither (``None``).
 """
 
@@ -14,9 +15,9 @@ from typing import Any
 from ruamel.yaml.comments import CommentedMap
 
 from glmlab.names import did_you_mean
-from glmlab.rulebook.arithmetic import PREDICATES, Predicate
 from glmlab.rulebook.comparisons import FactTest, read_test
 from glmlab.rulebook.facts import FACTS, OPEN, Facts, fact, value_of
+from glmlab.rulebook.predicates import PREDICATES, Predicate
 from glmlab.yaml_text import kind_of
 
 Said = dict[str, Any]

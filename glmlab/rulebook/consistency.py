@@ -12,12 +12,14 @@ from typing import Any
 
 from glmlab.errors import RecipeError
 from glmlab.recipe import Recipe
-from glmlab.rulebook.arithmetic import PREDICATES, Predicate
 from glmlab.rulebook.comparisons import FactTest, candidates
 from glmlab.rulebook.condition import CasePart, Condition
 from glmlab.rulebook.facts import OPEN, UNKNOWN, Facts, fact, value_of
+from glmlab.rulebook.predicates import PREDICATES, Predicate
 
 _MODEL = "unknown/model"
+# Which attention a type of model has: the two cannot be chosen apart.
+_ATTENTION = {"glm4_moe": "gqa", "glm4_moe_lite": "mla", "glm_moe_dsa": "mla+dsa"}
 # What follows from fields of the recipe, and from which.
 _DERIVED = {
     "attention.backend": frozenset({"attention_backend", "kv_cache_dtype", "dense_mla", "serving_engine"}),
@@ -52,6 +54,63 @@ def fault_of_change(condition: Condition, change: Mapping[str, Any]) -> str | No
         if fault:
             return fault
     return None
+
+
+def undoes(one: Condition, its: Mapping[str, Any], other: Condition, theirs: Mapping[str, Any]) -> bool:
+    """Whether two rules are certain to go on undoing each other's change, once they can meet.
+
+    One's change is made, then the other's: what one complained of is there again, and after its change, what
+    the other did. Changes that come to rest, though one takes back what another did, are none.
+
+    Parameters
+    ----------
+    one, other : Condition
+        What each complains of.
+    its, theirs : mapping
+        Their changes.
+    """
+    first, then = _flat(its), _flat(theirs)
+    if not any(name in first and first[name] != value for name, value in then.items()):
+        return False
+    if any(_computed(value) for value in (*first.values(), *then.values())):
+        return False
+    return any(_comes_back(mine, first, yours, then) for mine in one.cases for yours in other.cases)
+
+
+def _flat(change: Mapping[str, Any]) -> dict[str, Any]:
+    """A change by the names that conditions use."""
+    found: dict[str, Any] = {}
+    for name, value in change.items():
+        if name in OPEN:
+            found |= {f"{name}.{key}": item for key, item in value.items()}
+        else:
+            found[name] = value
+    return found
+
+
+def _comes_back(
+    mine: tuple[CasePart, ...], first: dict[str, Any], yours: tuple[CasePart, ...], then: dict[str, Any]
+) -> bool:
+    changed = {name.partition(".")[0] for name in (*first, *then)}
+    untouched: list[CasePart] = []
+    for part, is_mine in [*((each, True) for each in mine), *((each, False) for each in yours)]:
+        if isinstance(part.test, Predicate):
+            if part.test.reads & changed:
+                return False  # not certain
+            continue
+        if _DERIVED.get(part.name, frozenset()) & changed:
+            return False
+        # Mine is asked after both changes; yours between them, and once more after mine was made again.
+        after = {**first, **then} if is_mine else {**then, **first}
+        if part.name in after and not _passes(part, after[part.name]):
+            return False
+        if part.name not in first:
+            untouched.append(part)
+    return not isinstance(_witness(tuple(untouched)), str) and not isinstance(_witness(mine), str)
+
+
+def _passes(part: CasePart, value: Any) -> bool:
+    return part.test(value) is part.wanted if isinstance(part.test, FactTest) else True
 
 
 def _fault_in_case(case: tuple[CasePart, ...], witness: Facts, change: Mapping[str, Any]) -> str | None:
@@ -130,6 +189,18 @@ def _witness(case: tuple[CasePart, ...]) -> Facts | str:
                 break
         else:
             return f"no value of {name} passes all that is asked of it"
+    if witness.get("attention.backend", UNKNOWN) is not UNKNOWN and not all(
+        _passes(each, "vllm") for each in by_fact.get("serving_engine", [])
+    ):
+        return "attention.backend is known for vllm only"
+    types, attentions = by_fact.get("model.type", []), by_fact.get("model.attention", [])
+    if types and attentions:
+        for kind, attention in _ATTENTION.items():
+            if all(_passes(each, kind) for each in types) and all(_passes(e, attention) for e in attentions):
+                witness |= {"model.type": kind, "model.attention": attention}
+                break
+        else:
+            return "no model.type that passes has a model.attention that does"
     recipe = _recipe(witness)
     return recipe if isinstance(recipe, str) else witness
 

@@ -17,6 +17,7 @@ from glmlab.catalog import Model, find_model
 from glmlab.footprint.attention import attention_backend
 from glmlab.models.shape import DsaShape
 from glmlab.recipe import Recipe
+from glmlab.rulebook.backends import as_vllm_spells
 from glmlab.rulebook.expert_weights import KINDS, ExpertWeights, expert_weights
 from glmlab.version_range import PACKAGES
 
@@ -153,6 +154,8 @@ def facts_of(recipe: Recipe, gpu: Gpu | None, count: int, versions: Mapping[str,
         Package -> version, those that count.
     """
     facts: Facts = dict(recipe.__dict__)
+    if recipe.serving_engine == "vllm":
+        facts |= as_vllm_spells(recipe)
     facts["ranks"] = recipe.tensor_parallel * recipe.pipeline_parallel * recipe.data_parallel
     known = _of_model(find_model(recipe.model))
     facts.update(known.facts)
@@ -172,11 +175,17 @@ def facts_of(recipe: Recipe, gpu: Gpu | None, count: int, versions: Mapping[str,
         chosen = attention_backend(recipe, facts.get("model.attention"), int(gpu.capability.split(".")[0]))
         if chosen is not None:
             facts["attention.backend"] = chosen
-    elif recipe.attention_backend is not None and recipe.serving_engine == "vllm":
-        facts["attention.backend"] = recipe.attention_backend.upper()
+    elif facts["attention_backend"] is not None and recipe.serving_engine == "vllm":
+        facts["attention.backend"] = facts["attention_backend"]
     for package, version in versions.items():
         facts[f"version.{package}"] = version
     return facts
+
+
+def _generation(name: str) -> re.Match[str] | None:
+    """Read from the right: a folder's own name goes first, and one in the hub's cache is a hash."""
+    parts = [part for part in name.split("/") if part]
+    return next((found for part in reversed(parts) if (found := _GENERATION.search(part))), None)
 
 
 class _ModelFacts:
@@ -187,7 +196,7 @@ class _ModelFacts:
         self.shape = None if model.config is None else model.shape
         self.facts: Facts = {}
         self._weights: dict[str | None, ExpertWeights] = {}
-        if found := _GENERATION.search(model.name.rstrip("/").rpartition("/")[2]):
+        if found := _generation(model.name):
             # "-flash" names another architecture since 5.3; before, the generation says enough.
             flash = "-flash" if found[2] and float(found[1]) >= 5 else ""
             self.facts["model.generation"] = found[1] + flash

@@ -33,7 +33,7 @@ from glmlab.errors import RuleError
 from glmlab.names import did_you_mean
 from glmlab.recipe import Recipe
 from glmlab.rulebook.condition import Condition, ConditionError, line_of, read_condition
-from glmlab.rulebook.consistency import fault_of_change, fault_of_condition, predicates_say
+from glmlab.rulebook.consistency import fault_of_change, fault_of_condition, predicates_say, undoes
 from glmlab.rulebook.facts import OPEN, UNKNOWN, Facts, fact, value_of
 from glmlab.yaml_text import kind_of, load_yaml
 
@@ -146,7 +146,23 @@ def _loaded(files: tuple[tuple[Path, int], ...]) -> tuple[Rule, ...]:
                     raise RuleError(
                         f"{place}: id = {name!r}: no such rule to switch off{did_you_mean(name, rules)}"
                     )
-    return tuple(rules.values())
+    found = tuple(rules.values())
+    _no_two_undo_each_other(found)
+    return found
+
+
+def _no_two_undo_each_other(rules: tuple[Rule, ...]) -> None:
+    for one in rules:
+        for other in rules:
+            if one is other or one.change is None or other.change is None:
+                continue
+            if undoes(one.condition, one.change, other.condition, other.change):
+                # The packaged rules are held against each other by the tests: a user's own is to blame.
+                mine, yours = (other, one) if str(_PACKAGED) in one.place else (one, other)
+                raise RuleError(
+                    f"{mine.place}: rule {mine.id}: change: rule {yours.id} ({yours.place}) and this one undo"
+                    " each other's; drop the change of one of them, or its rule"
+                )
 
 
 @lru_cache(maxsize=128)

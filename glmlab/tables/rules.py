@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
@@ -15,35 +15,31 @@ from glmlab.rules import change_text
 if TYPE_CHECKING:
     from glmlab.recipe import Recipe
     from glmlab.rulebook.target import CheckTarget
-    from glmlab.rules import Findings, Rule
+    from glmlab.rules import Findings, Rule, Versions
 
 _STYLE = {"blocks": "bold red", "warns": "yellow", "notes": "dim"}
 
 
-def findings_json(
-    found: Findings, recipe: Recipe, target: CheckTarget, versions: Mapping[str, str]
-) -> dict[str, Any]:
+def findings_json(found: Findings, recipe: Recipe, target: CheckTarget, versions: Versions) -> dict[str, Any]:
     """What ``glmlab check --json`` prints."""
     return {
         "recipe": recipe.name,
         "gpu": None if target.gpu is None else target.gpu.name,
         "count": None if target.gpu is None else target.count,
         "versions": dict(versions),
+        "pinned": sorted(versions.pinned),
         "note": target.note,
         "blocked": found.blocked,
         "findings": [finding.to_json() for finding in found],
     }
 
 
-def findings_list(
-    found: Findings, recipe: Recipe, target: CheckTarget, versions: Mapping[str, str]
-) -> RenderableType:
+def findings_list(found: Findings, recipe: Recipe, target: CheckTarget, versions: Versions) -> RenderableType:
     """Each finding as a paragraph, what blocks first."""
     where = "no GPU named" if target.gpu is None else f"{target.count} x {target.gpu.title}"
     engine = recipe.serving_engine
-    packages = ", ".join(f"{name} {version}" for name, version in versions.items())
     parts: list[RenderableType] = [
-        Text(f"{recipe.name} on {where}, {engine}; versions: {packages or 'not known'}", style="bold")
+        Text(f"{recipe.name} on {where}, {engine}; versions: {str(versions) or 'not known'}", style="bold")
     ]
     if target.note:
         parts.append(Text(target.note, style="yellow"))

@@ -49,6 +49,7 @@ def test_a_recipe_that_cannot_run_exits_with_1(capsys):
     assert code == 1
     assert body["blocked"] is True
     assert body["findings"][0]["id"] == "sparse-mla-backend-missing"
+    assert body["versions"] == {"vllm": "0.23.0"}  # the recipe's flashinfer is beside its own vLLM
     code, body = on(capsys, "--gpu", "rtx-pro-6000", "--count", "4", "--flashinfer", "0.6.12")
     assert code == 1
     assert body["findings"][0]["id"] == "sparse-mla-flashinfer-too-old"
@@ -59,9 +60,17 @@ def test_the_list_for_people_has_all_of_it(capsys):
     assert code == 0
     assert out.startswith("glm-5.1-reap-160-vllm on 4 x NVIDIA RTX PRO 6000")
     assert "warns  dense-mla-quality" in out
-    assert "change: dense_mla: false, attention_backend: null" in out
+    assert "change: dense_mla: false" not in out  # the sparse path has conditions of its own
     assert "vLLM #33041" in out  # rich leaves brackets and numbers alone
     assert out.rstrip().endswith("no rule keeps it from running")
+
+
+def test_what_a_release_pins_is_shown_as_pinned(capsys):
+    _, body = on(capsys, "--gpu", "rtx-pro-6000", "--vllm", "0.25.1")
+    assert (body["versions"], body["pinned"]) == ({"flashinfer": "0.6.13", "vllm": "0.25.1"}, ["flashinfer"])
+    assert body["findings"][0]["id"] == "sparse-mla-flashinfer-too-old"
+    _, out, _ = run(capsys, "check", RECIPE.name, "--gpu", "rtx-pro-6000", "--vllm", "0.25.1")
+    assert "flashinfer 0.6.13 (pinned)" in " ".join(out.split())
 
 
 def test_as_many_gpus_as_the_recipe_uses_where_none_are_counted(capsys):
@@ -81,6 +90,20 @@ def test_bad_input_is_one_line_and_2(capsys, arguments, said):
     code, out, err = run(capsys, "check", *arguments)
     assert (code, out) == (2, "")
     assert said in err
+    assert err.count("\n") == 1
+
+
+def test_a_wrong_recipe_of_ones_own_is_told_with_its_lines(capsys, monkeypatch, tmp_path):
+    (tmp_path / "recipes").mkdir()
+    path = tmp_path / "recipes" / "mine.yaml"
+    monkeypatch.setenv("GLMLAB_DATA", str(tmp_path))
+    path.write_text("name: mine\nmodel: glm-4.7\n\ntensor_paralel: 2\n", encoding="utf-8")
+    code, _, err = run(capsys, "check", "mine")
+    assert code == 2
+    assert f"{path} line 4: tensor_paralel = 2: unknown key; did you mean tensor_parallel" in err
+    path.write_text("name: mine\nmodel: glm-4.7\nenv:\n  A: 3\nmax_num_seqs: 0\n", encoding="utf-8")
+    code, _, err = run(capsys, "check", "mine")
+    assert f"{path} lines 5, 4: max_num_seqs = 0: " in err
     assert err.count("\n") == 1
 
 

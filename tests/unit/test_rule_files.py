@@ -152,6 +152,18 @@ def test_a_packaged_rule_can_be_switched_off(write):
         ),
         (
             '{tensor_parallel: "> 1"}',
+            "{model.type: glm4_moe, model.attention: [mla, mla+dsa]}",
+            5,
+            "can never hold: no model.type that passes has a model.attention that does",
+        ),
+        (
+            '{tensor_parallel: "> 1"}',
+            "{attention.backend: TRITON_ATTN, serving_engine: sglang}",
+            5,
+            "can never hold: attention.backend is known for vllm only",
+        ),
+        (
+            '{tensor_parallel: "> 1"}',
             "{enforce_eager: true, cudagraph_mode: FULL}",
             5,
             "can never hold: a recipe that it describes is refused",
@@ -199,6 +211,41 @@ def test_a_change_must_end_every_case_of_the_rule(write):
         load_rules()
     write(rule.replace("{tensor_parallel: 1}", "{tensor_parallel: 1, pipeline_parallel: 1}"))
     assert "mine" in {each.id for each in load_rules()}
+
+
+def test_a_rule_that_undoes_another_is_refused(write):
+    undo = """
+- id: dense-is-bad
+  severity: warns
+  when: {model.attention: mla+dsa, dense_mla: true}
+  why: w
+  fix: f
+  change: {dense_mla: false}
+  source: me, of dense attention
+"""
+    path = write(undo)
+    with pytest.raises(RuleError) as refused:
+        load_rules()
+    message = str(refused.value)
+    assert message.startswith(f"{path} line 2: rule dense-is-bad: change: rule sparse-mla-")
+    assert message.endswith("undo each other's; drop the change of one of them, or its rule")
+    assert "\n" not in message
+    # With another condition on what the packaged rules ask, they never meet.
+    write(undo.replace("dense_mla: true}", 'dense_mla: true, version.vllm: ">=0.32", gpu.capability: "<12"}'))
+    assert "dense-is-bad" in {each.id for each in load_rules()}
+
+
+def test_changes_that_come_to_rest_are_no_contradiction(write):
+    rule = """
+- {id: a, severity: warns, when: {seed: 1}, why: w, fix: f, change: {seed: 2}, source: me}
+- {id: b, severity: warns, when: {seed: 2}, why: w, fix: f, change: {seed: 3}, source: me}
+"""
+    write(rule)
+    assert {"a", "b"} <= {each.id for each in load_rules()}
+    write(rule.replace("{seed: 3}", "{seed: 1}"))
+    os.utime(Path(os.environ["GLMLAB_DATA"]) / "rules" / "own.yaml", ns=(1, time.time_ns() + 10**9))
+    with pytest.raises(RuleError, match="rule a: change: rule b"):
+        load_rules()
 
 
 def test_a_change_of_env_is_made_key_by_key(write):

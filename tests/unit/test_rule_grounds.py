@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import re
+from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from glmlab.catalog import find_model
+from glmlab.errors import RuleError
 from glmlab.footprint.attention import attention_backend
-from glmlab.recipe import Recipe
+from glmlab.recipe import KvDtype, Recipe
+from glmlab.rulebook.backends import known_backends
 from glmlab.rulebook.expert_weights import expert_weights
-from glmlab.version_range import in_range, installed_packages, is_version, range_fault, samples
+from glmlab.rulebook.pins import pinned_by
+from glmlab.version_range import in_range, installed_packages, is_version, range_fault, same_version, samples
 
 
 @pytest.mark.parametrize(
@@ -21,6 +28,14 @@ from glmlab.version_range import in_range, installed_packages, is_version, range
         ("0.5.10.post1", "<0.5.10.post1", False),
         ("0.5.10.post1", ">=0.5.10,<0.5.12", True),
         ("0.24.0rc1", ">=0.24", False),
+        ("0.24.0rc1", "<0.24", True),
+        ("0.24.0.dev7+g12ab", "<0.24", True),
+        ("0.6.12.post1", "<=0.6.12", False),
+        ("0.6.12.post1", ">0.6.12", True),
+        ("0.32.0+cpu", "<=0.32.0", True),
+        ("0.32.0+cpu", ">0.32.0", False),
+        ("0.32.0+cpu", "==0.32.0", True),
+        ("0.32.1rc1", "==0.32.*", True),
         ("0.25.0rc1", ">=0.24", True),
         ("0.6.16.post3", ">=0.6.14", True),
         ("0.10.0", ">=0.9", True),
@@ -28,6 +43,21 @@ from glmlab.version_range import in_range, installed_packages, is_version, range
 )
 def test_versions_compare_as_packages_do(version, wanted, inside):
     assert in_range(version, wanted) is inside
+
+
+@pytest.mark.parametrize(
+    "version",
+    ["0.24.0", "0.24.0rc1", "0.24.0.dev3", "0.24.0.post1", "0.24.0+cpu", "0.24.1", "0.23.9", "1!0.1"],
+)
+@pytest.mark.parametrize("bound", ["0.24", "0.24.0", "0.24.0rc1", "0.24.0.post1"])
+def test_a_bound_divides_all_versions_in_two(version, bound):
+    assert in_range(version, f"<{bound}") is not in_range(version, f">={bound}")
+    assert in_range(version, f"<={bound}") is not in_range(version, f">{bound}")
+
+
+def test_builds_are_the_same_version():
+    assert same_version("0.32", "0.32.0+cpu")
+    assert not same_version("0.32.0rc1", "0.32.0")
 
 
 def test_what_is_no_version_and_what_is_no_range():
@@ -101,3 +131,64 @@ def test_the_blocks_of_a_checkpoint_are_its_own(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     recipe = Recipe.parse({"name": "r", "model": str(tmp_path)})
     assert expert_weights(recipe, find_model(str(tmp_path))) == ("fp8", (64, 128))
+
+
+# ---------------------------------------------------------------------- tables of backends and pins
+def test_every_backend_that_the_installed_vllm_knows_is_in_the_table():
+    package = importlib.util.find_spec("vllm")
+    if package is None or not package.submodule_search_locations:
+        pytest.skip("vLLM is not installed")
+    root = Path(package.submodule_search_locations[0])
+    registry = (root / "v1/attention/backends/registry.py").read_text(encoding="utf-8")
+    registry = registry[: registry.index("class MambaAttentionBackendEnum")]
+    known = known_backends()
+    assert set(re.findall(r"^    ([A-Z0-9_]+) = ", registry, re.MULTILINE)) == set(known.attention)
+    kernel = (root / "config/kernel.py").read_text(encoding="utf-8")
+    for name, mine in (("MoEBackend", known.moe), ("LinearBackend", known.linear)):
+        body = kernel[kernel.index(f"{name} = Literal[") :].partition("]")[0]
+        assert set(re.findall(r'"(\w+)"', body)) == mine
+
+
+def test_the_formats_in_the_table_are_those_of_a_recipe():
+    for backend in known_backends().attention.values():
+        assert set(backend.kv or ()) <= set(get_args(KvDtype))
+
+
+@pytest.mark.parametrize(
+    ("folder", "text", "said"),
+    [
+        ("backends", "[]", "expected attention, moe and linear"),
+        ("backends", "attention: [A]", "attention = ['A']: expected names and what each is for"),
+        ("backends", "attention: {A: {kind: mha}}", "attention.A: expected a kind of gqa, mla"),
+        ("backends", "attention: {A: {kind: gqa, capability: 9}}", "attention.A: capability = 9: expected"),
+        ("backends", "attention: {A: {kind: gqa, kv: fp8}}", "attention.A: kv = 'fp8': expected a list"),
+        ("backends", "moe: triton", "moe = 'triton': expected a list of names"),
+        ("pins", "vllm: {'0.1': {flashinfr: 1}}", "vllm.0.1: expected a version and what it pins"),
+        ("pins", "vllm: {newest: {flashinfer: 0.6.1}}", "vllm.newest: expected a version and what it pins"),
+    ],
+)
+def test_a_table_of_ones_own_that_cannot_be_is_one_line(tmp_path, monkeypatch, folder, text, said):
+    (tmp_path / folder).mkdir()
+    path = tmp_path / folder / "own.yaml"
+    path.write_text(text, encoding="utf-8")
+    monkeypatch.setenv("GLMLAB_DATA", str(tmp_path))
+    with pytest.raises(RuleError) as refused:
+        known_backends() if folder == "backends" else pinned_by("vllm", "0.1")
+    assert str(refused.value).startswith(f"{path}: ")
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_table_of_ones_own_is_laid_over_the_packaged(tmp_path, monkeypatch):
+    for folder, text in (
+        ("backends", "attention: {MINE: {kind: gqa}}\nmoe: [mine]"),
+        ("pins", "vllm: {'0.40.0': {flashinfer: 0.7.0}}"),
+    ):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "own.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.setenv("GLMLAB_DATA", str(tmp_path))
+    assert {"MINE", "TRITON_MLA"} <= set(known_backends().attention)
+    assert {"mine", "marlin"} <= known_backends().moe
+    assert pinned_by("vllm", "0.40.0") == {"flashinfer": "0.7.0"}
+    assert pinned_by("vllm", "0.24.0") == {"flashinfer": "0.6.12"}
+    assert pinned_by("sglang", "0.24.0") == {}

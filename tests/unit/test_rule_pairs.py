@@ -11,7 +11,7 @@ import pytest
 from glmlab.catalog import find_model
 from glmlab.gpus import find_gpu
 from glmlab.recipe import Recipe
-from glmlab.rulebook.arithmetic import PREDICATES
+from glmlab.rulebook.predicates import PREDICATES
 from glmlab.rules import Findings, apply_fix, check, load_rules
 from tests.rule_cases import CASES
 

@@ -40,10 +40,34 @@ def test_asked_versions_go_before_the_recipes_and_these_before_the_installed(mon
 
 def test_what_is_installed_beside_another_vllm_does_not_count(monkeypatch):
     monkeypatch.setattr("glmlab.rules.installed_packages", lambda: {"vllm": "0.32.0", "flashinfer": "0.6.20"})
-    assert versions_in_force(SPARSE, {"vllm": "0.25.1"}) == {"vllm": "0.25.1"}
-    assert "flashinfer-pin-too-old" in ids(SPARSE, PRO, 4, {"vllm": "0.25.1"})
+    assert versions_in_force(SPARSE, {"vllm": "0.25.0"}) == {"vllm": "0.25.0"}
+    assert "flashinfer-pin-too-old" in ids(SPARSE, PRO, 4, {"vllm": "0.25.0"})
     other = SPARSE.replace(serving_engine="sglang")
     assert versions_in_force(other) == {}
+
+
+def test_the_recipes_packages_count_beside_the_vllm_that_it_names_only():
+    own = SPARSE.replace(versions={"vllm": "0.32.0", "flashinfer": "0.6.18.post1", "transformers": "5.19.0"})
+    assert versions_in_force(own, {"vllm": "0.32"})["flashinfer"] == "0.6.18.post1"
+    assert versions_in_force(own, {"vllm": "0.26.0"}) == {"vllm": "0.26.0"}
+    assert versions_in_force(own, {"vllm": "0.26.0", "flashinfer": "0.6.14"})["flashinfer"] == "0.6.14"
+    assert "sparse-mla-flashinfer-too-old" in ids(own, PRO, 4, {"vllm": "0.25.1"})  # by what it pins
+
+
+@pytest.mark.parametrize(
+    ("vllm", "flashinfer"),
+    [("0.24.0", "0.6.12"), ("0.25.1", "0.6.13"), ("0.28.0", "0.6.16.post3"), ("0.30.0", "0.6.18.post1")],
+)
+def test_an_unknown_flashinfer_is_the_one_that_vllm_pins(monkeypatch, vllm, flashinfer):
+    found = versions_in_force(SPARSE, {"vllm": f"{vllm}+cu130"})
+    assert (found["flashinfer"], found.pinned) == (flashinfer, frozenset({"flashinfer"}))
+    assert f"flashinfer {flashinfer} (pinned)" in str(found)
+    named = versions_in_force(SPARSE, {"vllm": vllm, "flashinfer": "0.6.14"})
+    assert (named["flashinfer"], named.pinned) == ("0.6.14", frozenset())
+    assert "(pinned)" not in str(named)
+    # What is not installed beside an installed vLLM is missing, whatever it pins.
+    monkeypatch.setattr("glmlab.rules.installed_packages", lambda: {"vllm": vllm})
+    assert versions_in_force(SPARSE) == {"vllm": vllm}
 
 
 def test_a_version_decides(monkeypatch):
@@ -100,15 +124,67 @@ def test_what_blocks_stands_first():
 
 # ---------------------------------------------------------------------- fixes
 def test_fixes_of_one_check_can_be_made_one_after_the_other():
-    recipe = SPARSE.replace(env={"A": "1", "VLLM_USE_DEEP_GEMM": "0"}, versions={"vllm": "0.32.0"})
+    env = {"A": "1", "LD_PRELOAD": "libvgpu.so", "NCCL_P2P_DISABLE": "1"}
+    recipe = SPARSE.replace(env=env, versions={"vllm": "0.32.0"})
     found = [each for each in check(recipe, PRO, 4) if each.change and "env" in each.change]
     assert len(found) >= 3
     for finding in found:
         recipe = apply_fix(recipe, finding)
     assert recipe.env["A"] == "1"
-    assert "VLLM_USE_DEEP_GEMM" not in recipe.env
-    assert recipe.env["NCCL_P2P_LEVEL"] == "SYS"
+    assert not {"LD_PRELOAD", "NCCL_P2P_DISABLE"} & set(recipe.env)
+    assert recipe.env["VLLM_ALLREDUCE_USE_FLASHINFER_PCIE_IPC"] == "1"
     assert not {each.id for each in found} & ids(recipe, PRO, 4)
+
+
+@pytest.mark.parametrize("kv", ["auto", "bfloat16", "fp8_ds_mla", "fp8_e5m2", "nvfp4"])
+def test_the_way_out_of_a_missing_sparse_backend_runs(kv):
+    recipe = SPARSE.replace(kv_cache_dtype=kv, attention_backend="FLASHINFER_MLA_SPARSE_SM120")
+    for versions in ({"vllm": "0.23.0"}, {"vllm": "0.24.0"}):
+        found = check(recipe, PRO, 4, versions)
+        assert found.blocked
+        mended = apply_fix(recipe, next(each for each in found if each.id.startswith("sparse-mla-")))
+        assert mended.dense_mla
+        assert not check(mended, PRO, 4, versions).blocked
+
+
+def test_fixing_comes_to_rest():
+    draw = random.Random(11)
+    for _ in range(200):
+        fields = {field: draw.choice(values) for field, values in ANY.items()}
+        recipe = Recipe.parse({"name": "r"} | {k: v for k, v in fields.items() if v is not None})
+        gpu = find_gpu(draw.choice(list_gpus()))
+        versions = {"vllm": draw.choice(["0.19.1", "0.23.0", "0.24.0", "0.26.0", "0.32.0"])}
+        for _step in range(30):
+            changes = [each for each in check(recipe, gpu, 4, versions) if each.change]
+            if not changes:
+                break
+            recipe = apply_fix(recipe, changes[0])
+        else:
+            pytest.fail(f"goes round in circles: {[each.id for each in changes]} {recipe!r}")
+
+
+def test_expert_parallelism_over_data_parallel_ranks_becomes_tensor_parallelism():
+    recipe = Recipe.parse(
+        {
+            "name": "r",
+            "model": "glm-4.7",
+            "tensor_parallel": 2,
+            "data_parallel": 2,
+            "expert_parallel": True,
+        }
+    )
+    (finding,) = [each for each in check(recipe, PRO, 4) if each.id == "ep-on-pcie-all-to-all"]
+    assert finding.change == {"expert_parallel": False, "data_parallel": 1, "tensor_parallel": 4}
+    stays = recipe.replace(data_parallel=5)
+    (finding,) = [each for each in check(stays, PRO, 10) if each.id.startswith("ep-on-pcie-all-to-all")]
+    assert finding.change is None
+    # 1,408 columns in blocks of 128 do not divide by 4 once experts are no longer whole.
+    blocks = recipe.replace(model="glm-4.5-air", quantization="fp8_per_block")
+    assert "ep-on-pcie-all-to-all-stays" in ids(blocks, PRO, 4)
+    assert "ep-on-pcie-all-to-all" not in ids(blocks, PRO, 4)
+    alone = recipe.replace(data_parallel=1)
+    assert "ep-on-pcie-small-loss" in ids(alone, PRO, 2)
+    assert "ep-on-pcie-small-loss" not in ids(alone.replace(serving_engine="sglang"), PRO, 2)
 
 
 def test_a_finding_without_a_change_cannot_be_applied():
@@ -182,10 +258,19 @@ ANY: dict[str, list[Any]] = {
     "dense_mla": [False, True],
     "custom_all_reduce": [None, True],
     "mtp_tokens": [0, 1, 5],
-    "kv_cache_dtype": ["auto", "fp8", "fp8_ds_mla", "nvfp4"],
+    "kv_cache_dtype": ["auto", "fp8", "fp8_e5m2", "fp8_ds_mla", "nvfp4"],
     "block_size": [None, 24, 64, 128],
-    "attention_backend": [None, "TRITON_ATTN", "TRITON_MLA", "FLASH_ATTN", "B12X", "FLASHMLA", "triton"],
-    "moe_backend": [None, "triton", "marlin", "flashinfer_trtllm", "b12x"],
+    "attention_backend": [
+        None,
+        "TRITON_ATTN",
+        "TRITON_MLA",
+        "FLASH_ATTN",
+        "B12X",
+        "FLASHMLA",
+        "triton",
+        "FLASH_ATTN_MLA",
+    ],
+    "moe_backend": [None, "triton", "marlin", "flashinfer-trtllm", "flashinfer_cutlass", "b12x"],
     "moe_tiles": [None, "default", "128x256x128 g8 w8 s8", "1: 16x16x16 g1 w4 s2; 64: 256x256x256 g1 w8 s8"],
     "kv_splits": [None, 0, 48, 64],
     "attn_decode_tile": [None, 64, 512],
@@ -227,10 +312,10 @@ ON_PRO = {
 }
 ON_H100 = {
     "glm-5.1-reap-160-sglang": set(),
-    "glm-5.1-reap-160-vllm": set(),
-    "glm-5.1-reap-160-vllm-sparse": {"sparse-backend-for-another-gpu"},
-    "glm-5.1-nvfp4": set(),
-    "glm-4.7-nvfp4": set(),
+    "glm-5.1-reap-160-vllm": {"nvfp4-moe-backend-on-hopper"},
+    "glm-5.1-reap-160-vllm-sparse": {"attention-backend-not-for-this-gpu", "nvfp4-moe-backend-on-hopper"},
+    "glm-5.1-nvfp4": {"nvfp4-moe-backend-on-hopper"},
+    "glm-4.7-nvfp4": {"nvfp4-moe-backend-on-hopper"},
     "glm-4.7-fp8": set(),
     "glm-4.5-air-fp8": set(),
     "glm-4.7-flash": set(),
