@@ -114,10 +114,10 @@ def check(
     *,
     gpu: Annotated[str | None, typer.Option(help="A GPU of `glmlab gpus`; this machine's without.")] = None,
     count: Annotated[int | None, typer.Option(help="How many of them.")] = None,
-    vllm: Annotated[str | None, typer.Option(help="Version to check for; also the next three.")] = None,
-    sglang: Annotated[str | None, typer.Option()] = None,
-    flashinfer: Annotated[str | None, typer.Option()] = None,
-    transformers: Annotated[str | None, typer.Option()] = None,
+    vllm: Annotated[str | None, typer.Option(help="Version of vLLM to check for.")] = None,
+    sglang: Annotated[str | None, typer.Option(help="Version of sglang.")] = None,
+    flashinfer: Annotated[str | None, typer.Option(help="Version of flashinfer.")] = None,
+    transformers: Annotated[str | None, typer.Option(help="Version of transformers.")] = None,
     as_json: Json = False,
 ) -> None:
     """Say what a recipe will run into on a machine, from rules; nothing is started."""

@@ -59,6 +59,8 @@ def _parse(path: Path, kind: type[Facts], error: type[InputError]) -> Facts:
             raise error(f"{path} line 1: expected keys and values, found {kind_of(document)}") from None
         line = _line(document, report.errors()[0]["loc"])
         raise error.from_validation(report, f"{path} line {line}") from None
+    except RecursionError:
+        raise error(f"{path}: not valid YAML, brackets within brackets go too deep") from None
     except (YAMLError, OSError, ValueError):
         load_yaml(path, error)  # says it in one line, with its place
         raise

@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from glmlab.catalog import Model, find_model
 from glmlab.data_folders import DATA_VARIABLE
 from glmlab.errors import InputError
-from glmlab.footprint.engine_choices import EngineChoices, engine_choices
+from glmlab.footprint.engine_choices import EngineChoices, chosen_attention, engine_choices
 from glmlab.footprint.kv_pool import KvPool
 from glmlab.footprint.part import GB, GROUPS, Group, MemoryPart, doubt, total
 from glmlab.footprint.working import working_memory
 from glmlab.gpus import Gpu
+from glmlab.models.shape import DsaShape
 from glmlab.ranks.weights import RankWeights, rank_kv_bytes_per_token, rank_weights, recipe_layout
 from glmlab.recipe import Recipe
 
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from glmlab.footprint.advice import Advice
 
 MOST_GPUS = 72  # of one NVLink domain (GB200 NVL72), the largest machine that is one
-_INSIDE: tuple[Group, ...] = ("weights", "activations", "graphs", "split_kv", "workspace")
+_WEIGHTS: tuple[Group, ...] = ("weights", "scales")
+_INSIDE: tuple[Group, ...] = (*_WEIGHTS, "activations", "graphs", "split_kv", "workspace")
 # Two checkpoints took 0.6 and 0.9 GB more than their tensors, of 79 and 83 GB: GLM-5.2-REAP-504B in vLLM
 # (79.1 GB, hermia-ai/glm-5.2-sm120-stock-vllm) and GLM-5.1 REAP-160 in sglang (77.15 GiB, 0xSero's notes).
 _LOADING_SLACK = 0.009
@@ -44,7 +46,10 @@ _SCALES_PER_NVFP4_BYTE = (1 / 16) / (1 / 2 + 1 / 16)
 
 @dataclass(frozen=True)
 class Fit:
-    """What :func:`fit` found. All ranks are alike but for pipeline stages, of which this is the fullest.
+    """What :func:`fit` found. All ranks are alike but for pipeline stages.
+
+    Of those this one has the most weights and the most KV, be they one stage's or two stages': the engine's
+    pool may then be larger, never smaller.
 
     Attributes
     ----------
@@ -194,16 +199,16 @@ def fit(recipe: Recipe, gpu: Gpu, count: int) -> Fit:
     Raises
     ------
     InputError
-        If ``count`` is absurd, or the model's sizes are not known or cannot be spread so.
+        If ``count`` is absurd, the model's sizes are not known, or the engine refuses the plan.
     """
     check_count(count)
     model = known_model(recipe.model)
-    plan = _rank_plan(recipe, model)
+    plan = _rank_plan(recipe, model, chosen_attention(recipe, model, gpu))
     choices = engine_choices(recipe, model, gpu, plan.expert_format)
     parts = [*_weights(recipe, plan), *working_memory(recipe, model.shape, gpu, choices)]
     runtime = total(parts, "runtime")
     budget = _budget(recipe, gpu, choices, runtime)
-    inside = _INSIDE if recipe.serving_engine == "vllm" else ("weights",)
+    inside = _INSIDE if recipe.serving_engine == "vllm" else _WEIGHTS
     room = budget - total(parts, *inside)
     size = float(room if recipe.kv_cache_bytes is None else recipe.kv_cache_bytes)
     pool = KvPool(
@@ -268,10 +273,11 @@ class _RankPlan(NamedTuple):
     weights: RankWeights
     expert_format: str
     kv_bytes_per_token: int
+    left_out: str  # what of the checkpoint this rank does not load, for the weights' line
 
 
 _PLAN_FIELDS = (
-    "model", "quantization", "dtype", "kv_cache_dtype", "attention_backend", "dense_mla", "mtp_tokens",
+    "model", "quantization", "dtype", "kv_cache_dtype", "dense_mla", "mtp_tokens",
     "tensor_parallel", "pipeline_parallel", "data_parallel", "expert_parallel", "decode_context_parallel",
     "serving_engine",
 )  # fmt: skip
@@ -279,21 +285,32 @@ _plans: dict[tuple[Any, ...], tuple[Model, _RankPlan]] = {}
 _MOST_PLANS = 4096
 
 
-def _rank_plan(recipe: Recipe, model: Model) -> _RankPlan:
+def _rank_plan(recipe: Recipe, model: Model, attention_backend: str) -> _RankPlan:
     """Computed once for each plan; anew where the model or a user's own data may have changed."""
-    key = (*(getattr(recipe, field) for field in _PLAN_FIELDS), *sorted(recipe.env.items()))
+    fields = (getattr(recipe, field) for field in _PLAN_FIELDS)
+    key = (*fields, attention_backend, *sorted(recipe.env.items()))
     known = _plans.get(key)
     if known is not None and known[0] is model and not os.environ.get(DATA_VARIABLE):
         return known[1]
     plan = _RankPlan(
         weights=rank_weights(recipe, model),
         expert_format=recipe_layout(recipe, model).mix("routed_experts").formats[0][0],
-        kv_bytes_per_token=rank_kv_bytes_per_token(recipe, model),
+        left_out=_left_out(recipe, model),
+        kv_bytes_per_token=rank_kv_bytes_per_token(recipe, model, attention_backend=attention_backend),
     )
     if len(_plans) >= _MOST_PLANS:
         _plans.clear()
     _plans[key] = model, plan
     return plan
+
+
+def _left_out(recipe: Recipe, model: Model) -> str:
+    """The indexer of dense MLA: in the checkpoint, and so in what others call a rank's weights."""
+    if not (recipe.dense_mla and isinstance(model.shape, DsaShape)):
+        return ""
+    sparse = recipe.replace(dense_mla=False)
+    indexer = rank_weights(sparse, model).bytes - rank_weights(recipe, model).bytes
+    return f"; dense_mla: the indexer is not loaded, {indexer / GB:.2f} GB"
 
 
 def _weights(recipe: Recipe, plan: _RankPlan) -> Iterator[MemoryPart]:
@@ -304,7 +321,8 @@ def _weights(recipe: Recipe, plan: _RankPlan) -> Iterator[MemoryPart]:
         size=weights.bytes,
         plus_minus=0.005 * weights.bytes,
         kind="computed",
-        how=f"{weights.params / 1e9:.2f} B parameters on a rank, by config.json and the checkpoint's layout",
+        how=f"{weights.params / 1e9:.2f} B parameters on a rank, by config.json and the checkpoint's layout"
+        + plan.left_out,
     )
     yield MemoryPart(
         group="weights",
@@ -317,7 +335,7 @@ def _weights(recipe: Recipe, plan: _RankPlan) -> Iterator[MemoryPart]:
     if recipe.serving_engine == "sglang" and plan.expert_format == "nvfp4":
         scales = weights.parts.get("routed_experts", 0) * _SCALES_PER_NVFP4_BYTE
         yield MemoryPart(
-            group="weights",
+            group="scales",
             name="NVFP4 scales, again",
             size=scales,
             plus_minus=0.1 * scales,

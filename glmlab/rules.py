@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glmlab.errors import InputError
@@ -116,21 +117,21 @@ class Findings(list[Finding]):
 
 
 def check(
-    recipe: Recipe,
-    gpu: Gpu | None = None,
-    count: int = 1,
+    recipe: Recipe | str | Path | Mapping[str, Any],
+    gpu: Gpu | str | None = None,
+    count: int | None = None,
     versions: Mapping[str, str] | None = None,
 ) -> Findings:
     """What the rules say of a recipe.
 
     Parameters
     ----------
-    recipe : Recipe
-        What is judged; nothing is started.
-    gpu : Gpu, optional
-        What it is to run on (:func:`glmlab.gpus.find_gpu`). Without one, rules that need a GPU are silent.
-    count : int
-        How many of them.
+    recipe : Recipe, str, Path or mapping
+        What is judged, the name of one, a file, or its keys and values; nothing is started.
+    gpu : Gpu or str, optional
+        What it is to run on, or its name. Without one, rules that need a GPU are silent.
+    count : int, optional
+        How many of them; as many as the recipe has ranks by default.
     versions : mapping, optional
         Package -> version. They go before the recipe's own ``versions``, and these before what is installed.
 
@@ -140,6 +141,13 @@ def check(
         For a count, a package or a version that cannot be; for a model that is not there; for a rule file
         that is wrong.
     """
+    from glmlab.gpus import find_gpu
+    from glmlab.recipe_book import find_recipe
+
+    recipe = recipe if isinstance(recipe, Recipe) else find_recipe(recipe)
+    gpu = find_gpu(gpu) if isinstance(gpu, str) else gpu
+    if count is None:
+        count = recipe.tensor_parallel * recipe.pipeline_parallel * recipe.data_parallel
     number: object = count
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise InputError(f"count = {count!r}: expected a number of GPUs, 1 or more")

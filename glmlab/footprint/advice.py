@@ -14,6 +14,7 @@ from typing import Any
 
 from glmlab.catalog import list_models
 from glmlab.errors import GlmlabError
+from glmlab.footprint.advice_limits import may_take_fp8_kv, needs_index_pattern
 from glmlab.footprint.part import GB, total
 from glmlab.memory import MOST_GPUS, Fit, fit, known_model
 from glmlab.models.shape import MlaShape
@@ -105,7 +106,7 @@ def _settings(found: Fit) -> Iterator[Advice]:
 
 def _setting_changes(found: Fit) -> Iterator[tuple[dict[str, Any], str]]:
     recipe, choices = found.recipe, found.choices
-    if recipe.kv_cache_dtype in ("auto", "bfloat16") and not choices.sparse:
+    if may_take_fp8_kv(found):
         yield (
             {"kv_cache_dtype": "fp8"},
             "kv_cache_dtype fp8, half the bytes a token; what it does to answers: glmlab check",
@@ -188,7 +189,8 @@ def _checkpoints(found: Fit) -> Iterator[Advice]:
             other,
             changes,
             f"{changes['model']}{with_}: {other.model.shape.n_routed_experts} experts,"
-            f" {other.gb('weights'):.1f} GB of weights a GPU in place of {found.gb('weights'):.1f}",
+            f" {other.gb('weights'):.1f} GB of weights a GPU in place of {found.gb('weights'):.1f}"
+            f"{needs_index_pattern(other)}",
         )
 
 
@@ -269,7 +271,7 @@ def _headroom(found: Fit) -> Iterator[Advice]:
             yield from _tried(
                 found, {"kv_cache_bytes": larger}, f"kv_cache_bytes {larger:,}: the memory that lies idle"
             )
-    if recipe.kv_cache_dtype in ("auto", "bfloat16") and not choices.sparse:
+    if may_take_fp8_kv(found):
         yield from _tried(
             found, {"kv_cache_dtype": "fp8"}, "kv_cache_dtype fp8; what it does to answers: glmlab check"
         )

@@ -50,3 +50,20 @@ def _grouped(major: int, *, fp8: bool) -> str | None:
     if major == 12:
         return "FLASHINFER" if fp8 else "FLASH_ATTN"
     return None
+
+
+def takes_fp8_kv(backend: str, major: int) -> bool:
+    """Whether a backend takes an FP8 KV cache on a GPU; True of one that is not known here.
+
+    Source: ``supported_kv_cache_dtypes`` of vLLM 0.32.0 (flash_attn.py, fa_utils.py, mla/flashattn_mla.py).
+
+    Parameters
+    ----------
+    backend : str
+        In upper case.
+    major : int
+        First number of the GPU's compute capability.
+    """
+    if backend == "FLASH_ATTN":
+        return major == 9
+    return backend != "FLASH_ATTN_MLA"

@@ -76,7 +76,7 @@ def engine_choices(recipe: Recipe, model: Model, gpu: Gpu, expert_format: str) -
     """
     sglang = recipe.serving_engine == "sglang"
     sparse = isinstance(model.shape, DsaShape) and not recipe.dense_mla
-    backend = _attention(recipe, model, gpu)
+    backend = chosen_attention(recipe, model, gpu)
     sizes = _capture_sizes(recipe, gpu)
     mode = recipe.cudagraph_mode or "FULL_AND_PIECEWISE"
     decode_rows = recipe.max_num_seqs * (1 + recipe.mtp_tokens)
@@ -105,8 +105,18 @@ def _batched_tokens(gpu: Gpu) -> int:
     return 8192 if gpu.usable_memory_bytes >= _LARGE_GPU_BYTES else 2048
 
 
-def _attention(recipe: Recipe, model: Model, gpu: Gpu) -> str:
-    """What attention_choice knows, and on other GPUs the first that takes this kind of attention."""
+def chosen_attention(recipe: Recipe, model: Model, gpu: Gpu) -> str:
+    """The attention backend, in upper case; on GPUs that are not known the first that takes this attention.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What is to run.
+    model : Model
+        Its model.
+    gpu : Gpu
+        What it runs on.
+    """
     if recipe.serving_engine == "sglang":
         return (recipe.attention_backend or "triton").upper()
     known = attention_backend(recipe, model.attention, _major(gpu))

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 GB = 1e9
+GIB = 2**30  # what engines and model cards often print, and call GB
 
-Group = Literal["weights", "kv", "activations", "graphs", "split_kv", "workspace", "runtime"]
-GROUPS: tuple[Group, ...] = ("weights", "kv", "activations", "graphs", "split_kv", "workspace", "runtime")
+Group = Literal["weights", "scales", "kv", "activations", "graphs", "split_kv", "workspace", "runtime"]
+GROUPS: tuple[Group, ...] = (
+    "weights", "scales", "kv", "activations", "graphs", "split_kv", "workspace", "runtime"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,7 @@ class MemoryPart:
             "group": self.group,
             "name": self.name,
             "gb": round(self.size / GB, 3),
+            "gib": round(self.size / GIB, 3),
             "plus_minus_gb": round(self.plus_minus / GB, 3),
             "kind": self.kind,
             "how": self.how,

@@ -9,13 +9,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from glmlab.footprint.part import GB, GROUPS
+from glmlab.footprint.part import GB, GIB, GROUPS
 
 if TYPE_CHECKING:
     from glmlab.memory import Fit
 
 _LABELS = {
     "weights": "weights",
+    "scales": "scales held twice",
     "kv": "KV pool",
     "activations": "activations",
     "graphs": "CUDA graphs",
@@ -26,6 +27,7 @@ _LABELS = {
 # Of one palette, told apart also by people who do not see red and green alike (Okabe and Ito, 2008).
 _COLOURS = {
     "weights": "#0072b2",
+    "scales": "#f0e442",
     "kv": "#009e73",
     "activations": "#e69f00",
     "graphs": "#cc79a7",
@@ -40,16 +42,16 @@ def fit_table(found: Fit) -> RenderableType:
     """Parts, sums, verdict and advice, for a terminal."""
     parts = Table(title=_title(found), title_justify="left", title_style="bold", box=None, pad_edge=False)
     parts.add_column("one GPU")
-    for column in ("GB", "± GB"):
+    for column in ("GB", "GiB", "± GB"):
         parts.add_column(column, justify="right")
     parts.add_column("evidence")
     parts.add_column("how")
     for part in found.parts:
         doubt = f"{part.plus_minus / GB:.2f}" if part.plus_minus else ""
-        parts.add_row(part.name, f"{part.size / GB:.2f}", doubt, "" if not part.size else part.kind, part.how)
-    parts.add_row(
-        "left", f"{found.free_bytes / GB:.2f}", f"{found.plus_minus_bytes / GB:.2f}", "", _left(found)
-    )
+        evidence = part.kind if part.size else ""
+        parts.add_row(part.name, f"{part.size / GB:.2f}", f"{part.size / GIB:.2f}", doubt, evidence, part.how)
+    left, doubt = found.free_bytes, f"{found.plus_minus_bytes / GB:.2f}"
+    parts.add_row("left", f"{left / GB:.2f}", f"{left / GIB:.2f}", doubt, "", _left(found))
     lines: list[RenderableType] = [
         parts,
         Text(verdict(found), style="bold green" if found.fits else "bold red"),
@@ -107,16 +109,17 @@ def fit_html(found: Fit) -> str:
     advice = "".join(f"<li>{escape(each.what)}</li>" for each in found.advice)
     heading = "What the headroom buys" if found.fits else "What would have to change"
     rows = "".join(
-        f"<tr><td>{escape(part.name)}</td><td>{part.size / GB:.2f}</td><td>{part.plus_minus / GB:.2f}</td>"
-        f"<td>{part.kind}</td><td style='text-align:left'>{escape(part.how)}</td></tr>"
+        f"<tr><td>{escape(part.name)}</td><td>{part.size / GB:.2f}</td><td>{part.size / GIB:.2f}</td>"
+        f"<td>{part.plus_minus / GB:.2f}</td><td>{part.kind}</td>"
+        f"<td style='text-align:left'>{escape(part.how)}</td></tr>"
         for part in found.parts
     )
     return (
         f"<div><b>{escape(_title(found))}</b><br><b>{escape(verdict(found))}</b><ul>{reasons}</ul>"
         f"<table style='width:100%'>{bars}</table><div>{legend}</div>"
         f"<div>{escape(_tokens(found))}</div>"
-        f"<details><summary>parts of one GPU</summary><table><tr><th>part</th><th>GB</th><th>± GB</th>"
-        f"<th>evidence</th><th>how</th></tr>{rows}</table></details>"
+        f"<details><summary>parts of one GPU</summary><table><tr><th>part</th><th>GB</th><th>GiB</th>"
+        f"<th>± GB</th><th>evidence</th><th>how</th></tr>{rows}</table></details>"
         + (f"<div>{heading}:<ul>{advice}</ul></div>" if advice else "")
         + "</div>"
     )

@@ -137,10 +137,13 @@ class ModelFacts(BaseModel):
     measured: tuple[Measured, ...] = ()
     disagreements: tuple[Disagreement, ...] = ()
     notes: tuple[Text, ...] = ()
-    source: str = ""
+    source: Text
 
     @model_validator(mode="after")
     def _changes_have_a_base(self) -> Self:
         if self.changes and self.base is None:
             raise ValueError("changes: need a base, the name of the model that they change")
         return self
+
+
+NO_FACTS = ModelFacts.model_construct(source="")  # of a folder, a hub name and a twin: nothing is said of it

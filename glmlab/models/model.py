@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from glmlab.errors import RecipeError
 from glmlab.models.checkpoint_bytes import checkpoint_bytes
-from glmlab.models.facts import ModelFacts
+from glmlab.models.facts import NO_FACTS, ModelFacts
 from glmlab.models.quant_config import layout_of
 from glmlab.models.quant_layout import QuantLayout, find_layout
 from glmlab.models.shape import Attention, ModelShape
@@ -57,7 +57,7 @@ class Model(BaseModel):
     path: Path | None = None
     config: dict[str, Any] | None = Field(None, repr=False)
     note: str = ""
-    facts: ModelFacts = Field(ModelFacts(), repr=False)
+    facts: ModelFacts = Field(NO_FACTS, repr=False)
     on_hub: bool = False
     where: str = Field("", repr=False)
 
@@ -114,10 +114,18 @@ class Model(BaseModel):
 
     @property
     def layout_or_none(self) -> QuantLayout | None:
-        """As :attr:`layout`, None where it is not known."""
+        """As :attr:`layout`, None where config.json describes one that is not known.
+
+        Raises
+        ------
+        RecipeError
+            If a layout that the facts name cannot be read.
+        """
         try:
             return self.layout
         except RecipeError:
+            if self.facts.layout is not None and self.config is not None:
+                raise
             return None
 
     @property
@@ -277,10 +285,10 @@ class Model(BaseModel):
         sizes = dict.fromkeys(_SIZES) if unknown else {key: getattr(self, key) for key in _SIZES}
         note = "config.json is not on this machine: sizes are not known" if unknown else self.note
         layout, disk_bytes = None, None
-        try:
-            layout, disk_bytes = self.layout.to_json(), self.disk_bytes
-        except RecipeError as error:
-            note = note or str(error)
+        if self.layout_or_none is not None:
+            layout, disk_bytes = self.layout_or_none.to_json(), self.disk_bytes
+        elif isinstance(self._layout, RecipeError):
+            note = note or str(self._layout)
         facts = self.facts
         return {
             "name": self.name,

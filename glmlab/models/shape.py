@@ -96,7 +96,7 @@ class ModelShape(BaseModel):
             For another family, a missing field, or a value that cannot be.
         """
         family = config.get("model_type")
-        if family not in _SHAPES:
+        if not isinstance(family, str) or family not in _SHAPES:
             near = did_you_mean(str(family), _SHAPES)
             raise RecipeError(f"{where}: model_type = {family!r}: not a GLM that glmlab can compute{near}")
         try:

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from glmlab.data_folders import PACKAGED_DATA, data_folders
 from glmlab.errors import RecipeError
 from glmlab.fact_file import load_facts, place
-from glmlab.models.facts import COMPUTED_KEYS, ModelFacts
-from glmlab.models.quant_layout import list_layouts
+from glmlab.models.facts import COMPUTED_KEYS, NO_FACTS, ModelFacts
+from glmlab.models.quant_layout import find_layout, list_layouts
 from glmlab.names import did_you_mean
 
 _TINY = "tiny"
@@ -83,7 +83,7 @@ _OTHER_NAMES: dict[tuple[str, tuple[Any, ...]], str | None] = {}
 def _names(known: str) -> set[str]:
     """All names of one model, in small letters."""
     facts_file = _files(known)[1]
-    facts = load_facts(facts_file, ModelFacts) if facts_file else _NO_FACTS
+    facts = load_facts(facts_file, ModelFacts) if facts_file else NO_FACTS
     return {name.lower() for name in (known, *facts.hub, *facts.aliases)}
 
 
@@ -116,10 +116,12 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8-sig"))  # some editors put a BOM before it
     except json.JSONDecodeError as error:
         raise RecipeError(f"{path}: not valid JSON, {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise RecipeError(f"{path}: not valid JSON, brackets within brackets go too deep") from None
+    except (OSError, ValueError) as error:  # not UTF-8; a number with more digits than Python reads
         raise RecipeError(f"{path}: cannot be read ({error})") from None
     if not isinstance(config, dict):
         raise RecipeError(f"{path}: expected a JSON object, found {type(config).__name__}")
@@ -141,7 +143,7 @@ def in_folder(folder: Path) -> ModelSource:
         config = read_config(folder)
         if stamp[1] is not None and "quantization_config" not in config:
             config["quantization_config"] = _read_json(beside)  # where vLLM looks next, too
-        cached = _SOURCES[key] = (stamp, ModelSource(str(folder), folder, config, _NO_FACTS, str(path)))
+        cached = _SOURCES[key] = (stamp, ModelSource(str(folder), folder, config, NO_FACTS, str(path)))
     return cached[1]
 
 
@@ -149,7 +151,7 @@ def _packaged(name: str, above: tuple[str, ...]) -> ModelSource | None:
     config_file, facts_file = _files(name)
     if config_file is None and facts_file is None:
         return None
-    facts = load_facts(facts_file, ModelFacts) if facts_file else _NO_FACTS
+    facts = load_facts(facts_file, ModelFacts) if facts_file else NO_FACTS
     base = None if facts.base is None else _base(name, facts.base, facts_file, config_file, above)
     key, stamp = f"{name}\n{config_file}\n{facts_file}", (_stamp(config_file), id(facts), id(base))
     cached = _SOURCES.get(key)
@@ -219,6 +221,8 @@ def _check(facts_file: Path, facts: ModelFacts, config: dict[str, Any]) -> None:
             f"{place(facts_file, 'layout')}: layout = {facts.layout!r}: no such quantization layout"
             f"{did_you_mean(facts.layout, list_layouts())}"
         )
+    if facts.layout is not None:
+        find_layout(facts.layout)  # named, so it has to be readable
     known = (*COMPUTED_KEYS, *config)
     for number, each in enumerate(facts.disagreements):
         if each.key is not None and each.key not in known:
@@ -239,7 +243,6 @@ def _stamp(path: Path | None) -> tuple[int, int] | None:
 
 # By the files: a search asks for the same few models thousands of times.
 _SOURCES: dict[str, tuple[tuple[Any, ...], ModelSource]] = {}
-_NO_FACTS = ModelFacts()
 
 # Keys that a base may lack, since its value is the architecture's default.
 _MAY_BE_NEW = frozenset(

@@ -12,6 +12,9 @@ DSA, 16-bit           as dense MLA
 DSA indexer           132 bytes (128 FP8 keys and their FP32 scale) in each layer with an indexer
 ====================  =============================================================================
 
+Which pipeline stage holds most KV and which most weights may differ; both are taken, so that a pool computed
+from them is never larger than the engine's.
+
 NVFP4 takes ``n / 2 + n / 16`` bytes for ``n`` numbers; ``int8_per_token_head`` one byte each and an FP32
 scale for each head's keys and values. The cache of an MTP layer comes on top where it drafts.
 """
@@ -22,6 +25,7 @@ import math
 
 from glmlab.catalog import Model, find_model
 from glmlab.models.shape import DsaShape, GqaShape
+from glmlab.ranks.plan import check_plan
 from glmlab.ranks.stages import pipeline_stages
 from glmlab.recipe import Recipe
 
@@ -31,7 +35,9 @@ _NVFP4_DS_MLA_BYTES = 352
 _PACKED_BY_DEFAULT = frozenset({"FLASHINFER_MLA_SPARSE_SM120"})
 
 
-def rank_kv_bytes_per_token(recipe: Recipe, model: Model | None = None) -> int:
+def rank_kv_bytes_per_token(
+    recipe: Recipe, model: Model | None = None, *, attention_backend: str | None = None
+) -> int:
     """KV bytes of one token on the rank that holds most layers.
 
     Parameters
@@ -40,14 +46,18 @@ def rank_kv_bytes_per_token(recipe: Recipe, model: Model | None = None) -> int:
         The plan and the KV dtype; ``auto`` is what the checkpoint asks for, else 16 bits.
     model : Model, optional
         The recipe's model, where it is at hand already.
+    attention_backend : str, optional
+        What the engine takes where the recipe leaves it open; by default as the recipe says.
 
     Raises
     ------
     RecipeError
-        If the model's sizes are not known, or its heads cannot be spread so.
+        If the model's sizes are not known, or it cannot be spread so.
     """
     model = find_model(recipe.model) if model is None else model
-    model.check_tensor_parallel(recipe.tensor_parallel)
+    check_plan(recipe, model)
+    backend = (attention_backend or recipe.attention_backend or "").upper()
+    a_layer = _layer_bytes(recipe, model, backend)
     shape, drafts = model.shape, 0
     if recipe.mtp_tokens:
         drafts = shape.num_nextn_predict_layers
@@ -56,7 +66,7 @@ def rank_kv_bytes_per_token(recipe: Recipe, model: Model | None = None) -> int:
     most = 0.0
     for number, (first, last) in enumerate(stages):
         extra = drafts if number == len(stages) - 1 else 0
-        held = (last - first + extra) * _layer_bytes(recipe, model)
+        held = (last - first + extra) * a_layer
         if sparse:
             indexers = sum(first <= layer < last for layer in shape.indexer_layer_numbers) + extra
             held += indexers * shape.indexer_bytes_per_layer
@@ -74,7 +84,7 @@ def kv_dtype(recipe: Recipe, model: Model) -> str:
     return "float32" if recipe.dtype == "float32" else "bfloat16"
 
 
-def _layer_bytes(recipe: Recipe, model: Model) -> float:
+def _layer_bytes(recipe: Recipe, model: Model, backend: str) -> float:
     shape, dtype = model.shape, kv_dtype(recipe, model)
     if isinstance(shape, GqaShape):
         heads = max(1, math.ceil(shape.num_key_value_heads / recipe.tensor_parallel))
@@ -82,7 +92,7 @@ def _layer_bytes(recipe: Recipe, model: Model) -> float:
             return 2.0 * heads * (shape.head_size + 4)
         return 2 * heads * _number_bytes(shape.head_size, dtype)
     if isinstance(shape, DsaShape) and not recipe.dense_mla:
-        packed = recipe.kv_cache_dtype == "auto" and recipe.attention_backend in _PACKED_BY_DEFAULT
+        packed = recipe.kv_cache_dtype == "auto" and backend in _PACKED_BY_DEFAULT
         if packed or dtype.startswith("fp8"):
             return _FP8_DS_MLA_BYTES
         if dtype == "nvfp4":

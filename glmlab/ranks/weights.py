@@ -34,6 +34,7 @@ from glmlab.models.shape import DsaShape, GqaShape, MlaShape, ModelShape
 from glmlab.models.weight_table import PARTS, VOCABULARY_PADDING, Weight, WeightTable, weight_table
 from glmlab.names import did_you_mean
 from glmlab.ranks.kv import rank_kv_bytes_per_token
+from glmlab.ranks.plan import check_plan
 from glmlab.ranks.stages import pipeline_stages
 from glmlab.recipe import Recipe
 
@@ -73,11 +74,11 @@ def rank_weights(recipe: Recipe, model: Model | None = None) -> RankWeights:
     Raises
     ------
     RecipeError
-        If the model's sizes are not known, its heads cannot be spread so, or the layout is not known.
+        If the model's sizes are not known, it cannot be spread so, or the layout is not known.
     """
     model = find_model(recipe.model) if model is None else model
     layout = recipe_layout(recipe, model)
-    model.check_tensor_parallel(recipe.tensor_parallel)
+    check_plan(recipe, model)
     shape, width = model.shape, plain_bytes(recipe, model)
     stages = tuple(pipeline_stages(recipe, shape.num_hidden_layers))
     # A search asks for few plans with many live knobs. The value holds the layout: its id stays its own.

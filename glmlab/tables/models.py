@@ -14,6 +14,7 @@ from glmlab.units import format_bytes
 if TYPE_CHECKING:
     from glmlab.catalog import Model
 
+_GIB = 2**30
 _SAID = ("seed", "card", "config", "used")
 
 
@@ -73,10 +74,7 @@ def model_in_full(found: Model) -> RenderableType:
         rows.add_row("on disk, computed", format_bytes(body["disk_bytes"]))
     for seen in body["measured"]:
         ranks = f" of {seen['tensor_parallel']}" if seen["tensor_parallel"] else ""
-        unit = "GB, or GiB" if seen["unit"] == "unclear" else seen["unit"]
-        said = f"{' to '.join(f'{size:g}' for size in seen['gb'])} {unit}"
-        said += f"; {seen['note']}" if seen["note"] else ""
-        rows.add_row(f"{seen['what']}{ranks}, seen", Text(f"{said} ({seen['source']})"))
+        rows.add_row(f"{seen['what']}{ranks}, seen", Text(_seen(seen)))
     for name in ("hub", "notes"):
         for line in body[name]:
             rows.add_row("on the hub" if name == "hub" else "note", Text(line))
@@ -87,6 +85,16 @@ def model_in_full(found: Model) -> RenderableType:
     if body["disagreements"]:
         parts_shown += [Text(""), _disagreements(body["disagreements"])]
     return Group(*parts_shown, Text("sizes are computed from config.json", style="dim"))
+
+
+def _seen(seen: dict[str, Any]) -> str:
+    """A measured size, with the GB that it is where it may be GiB."""
+    unit = "GB, or GiB" if seen["unit"] == "unclear" else seen["unit"]
+    said = f"{' to '.join(f'{size:g}' for size in seen['gb'])} {unit}"
+    if seen["unit"] != "GB":
+        said += f" (as GiB: {' to '.join(f'{size * _GIB / 1e9:.1f}' for size in seen['gb'])} GB)"
+    said += f"; {seen['note']}" if seen["note"] else ""
+    return f"{said} ({seen['source']})"
 
 
 def _disagreements(found: Sequence[dict[str, Any]]) -> RenderableType:

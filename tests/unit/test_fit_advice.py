@@ -9,6 +9,7 @@ import pytest
 from glmlab.gpus import Gpu, find_gpu
 from glmlab.memory import Fit, fit
 from glmlab.recipe import Recipe
+from glmlab.rules import check
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +103,54 @@ def test_advice_of_a_close_fit_says_so(pro: Gpu) -> None:
     smaller_steps = next(each for each in sparse.advice if "max_num_batched_tokens" in each.changes)
     assert smaller_steps.fits
     assert "too close to be sure" in smaller_steps.what
+
+
+@pytest.mark.parametrize(
+    ("backend", "taken"), [("FLASH_ATTN", False), ("flash_attn", False), ("FLASHINFER", True)]
+)
+def test_fp8_kv_only_where_the_backend_takes_it(pro: Gpu, backend: str, taken: bool) -> None:
+    fields: dict[str, Any] = {
+        "model": "glm-4.7-nvfp4",
+        "kv_cache_dtype": "auto",
+        "attention_backend": backend,
+    }
+    assert any(each.changes == {"kv_cache_dtype": "fp8"} for each in found(pro, **fields).advice) is taken
+
+
+def test_flash_attention_takes_fp8_kv_on_hopper() -> None:
+    fields: dict[str, Any] = {"kv_cache_dtype": "auto", "attention_backend": "FLASH_ATTN"}
+    fitting = found(find_gpu("h200"), model="glm-4.7-nvfp4", **fields)
+    assert any(each.changes == {"kv_cache_dtype": "fp8"} for each in fitting.advice)
+
+
+def test_a_prune_that_needs_an_index_pattern_says_so(pro: Gpu) -> None:
+    def said(**fields: Any) -> str:
+        advice = found(pro, model="glm-5.1-nvfp4", **fields).advice
+        return next(each.what for each in advice if str(each.changes.get("model")).startswith("glm-5.2"))
+
+    assert "index_topk_pattern" in said()
+    assert "index_topk_pattern" not in said(dense_mla=True)
+    assert "index_topk_pattern" not in said(engine_args={"hf_overrides": {"index_topk_pattern": "F" * 78}})
+
+
+@pytest.mark.parametrize(("vllm", "taken"), [("0.15.1", False), ("0.16.0", False), ("0.17.0", True)])
+def test_no_fp8_kv_where_vllm_stops_for_want_of_scales(pro: Gpu, vllm: str, taken: bool) -> None:
+    fields: dict[str, Any] = {"kv_cache_dtype": "auto", "versions": {"vllm": vllm}}
+    advice = found(pro, model="glm-4.7-nvfp4", **fields).advice
+    assert any("kv_cache_dtype" in each.changes for each in advice) is taken
+
+
+@pytest.mark.parametrize("gpu", ["rtx-pro-6000", "h100", "b200"])
+@pytest.mark.parametrize("backend", [None, "FLASH_ATTN", "FLASHINFER", "TRITON_ATTN"])
+@pytest.mark.parametrize("vllm", ["0.15.1", "0.32.0"])
+def test_no_rule_blocks_the_kv_format_of_the_advice(gpu: str, backend: str | None, vllm: str) -> None:
+    fields: dict[str, Any] = {"attention_backend": backend, "versions": {"vllm": vllm}}
+    asked = found(find_gpu(gpu), model="glm-4.7-nvfp4", kv_cache_dtype="auto", **fields)
+    for each in asked.advice:
+        if "kv_cache_dtype" in each.changes:
+            changed = asked.recipe.replace(**each.changes)
+            assert blocks(changed, asked.gpu) <= blocks(asked.recipe, asked.gpu)
+
+
+def blocks(recipe: Recipe, gpu: Gpu) -> set[str]:
+    return {finding.id for finding in check(recipe, gpu, 4) if finding.severity == "blocks"}

@@ -128,3 +128,20 @@ def test_this_machine_without_gpus_names_those_that_can_be_asked_for(monkeypatch
 
     with pytest.raises(InputError, match=r"--gpu: not given, and .*; name one of .*rtx-pro-6000"):
         fit_target(Recipe(**AIR), nvml=NoDriver())
+
+
+def test_gib_beside_gb() -> None:
+    found = fit(Recipe(**AIR), find_gpu("rtx-pro-6000"), 2)
+    weights = found.parts[0]
+    assert f"{weights.size / 1e9:.2f}  {weights.size / 2**30:.2f}" in text(found)
+    assert f"<td>{weights.size / 1e9:.2f}</td><td>{weights.size / 2**30:.2f}</td>" in fit_html(found)
+    assert weights.to_json()["gib"] == pytest.approx(weights.to_json()["gb"] / 1.073741824, abs=1e-3)
+
+
+def test_a_refused_plan_exits_with_2(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    Recipe(name="plan", model="glm-4.7-nvfp4", tensor_parallel=4, decode_context_parallel=2).save(path)
+    code, out, error = run(capsys, str(path), "--gpu", "rtx-pro-6000", "--count", "4")
+    assert (code, out) == (2, "")
+    assert "8 KV heads" in error
+    assert error.count("\n") == 1

@@ -49,10 +49,71 @@ def test_reap_160_as_the_seed_ran_it(pro: Gpu) -> None:
     """Runtime statistics of the launch notes: 77.15 and 11.26 GiB (written as GB), 269k tokens."""
     found = fit(find_recipe("glm-5.1-reap-160-sglang"), pro, 4)
     assert found.fits
-    assert found.gb("weights") == pytest.approx(77.15 * GIB / GB, abs=1)
+    assert found.gb("weights", "scales") == pytest.approx(77.15 * GIB / GB, abs=1)
     assert found.gb("kv") == pytest.approx(11.26 * GIB / GB, abs=1)
     assert found.kv_tokens == pytest.approx(269_000, abs=1e9 / 44_928)
     assert found.longest_context == found.recipe.max_model_len
+
+
+def test_scales_held_twice_are_no_weights_but_take_memory(pro: Gpu) -> None:
+    sglang = fit(find_recipe("glm-5.1-reap-160-sglang"), pro, 4)
+    vllm = fit(find_recipe("glm-5.1-reap-160-vllm"), pro, 4)
+    assert sglang.gb("weights") == pytest.approx(vllm.gb("weights"))
+    assert vllm.gb("scales") == 0
+    assert sglang.gb("scales") == pytest.approx(7.08, abs=0.01)  # a ninth of the experts' NVFP4
+    assert sglang.gb("weights", "scales", "kv") == pytest.approx(sglang.budget_bytes / GB)
+    assert sglang.to_json()["per_gpu"][0]["scales_gb"] == pytest.approx(7.08, abs=0.01)
+
+
+def test_what_dense_mla_does_not_load_is_said(pro: Gpu) -> None:
+    dense = fit(find_recipe("glm-5.1-reap-160-vllm"), pro, 4)
+    sparse = fit(find_recipe("glm-5.1-reap-160-vllm-sparse"), pro, 4)
+    indexer = (sparse.parts[0].size - dense.parts[0].size) / GB
+    assert f"dense_mla: the indexer is not loaded, {indexer:.2f} GB" in dense.parts[0].how
+    assert "indexer" not in sparse.parts[0].how
+    assert "indexer" not in fit(find_recipe("glm-4.7-nvfp4"), pro, 4).parts[0].how
+
+
+@pytest.mark.parametrize("backend", [None, "auto", "flashinfer_mla_sparse_sm120"])
+def test_the_backend_that_the_engine_chooses_sets_the_kv_format(pro: Gpu, backend: str | None) -> None:
+    named = find_recipe("glm-5.1-reap-160-vllm-sparse")
+    left_open = fit(named.replace(attention_backend=backend, kv_cache_dtype="auto"), pro, 4)
+    assert left_open.pool.bytes_per_token == fit(named, pro, 4).pool.bytes_per_token == 61_464
+    hopper = fit(left_open.recipe.replace(attention_backend=None), find_gpu("h100"), 4)
+    assert hopper.pool.bytes_per_token == 78 * (1152 + 132)  # the plan of one GPU is not another's
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"model": "glm-4.7-nvfp4", "decode_context_parallel": 2}, "8 KV heads"),
+        ({"model": "glm-4.7-nvfp4", "decode_context_parallel": 3}, "expected 1, 2, 4"),
+        (
+            {"model": "glm-4.7-nvfp4", "tensor_parallel": 16, "decode_context_parallel": 4},
+            "with tensor_parallel = 16 it can be 1, 2",
+        ),
+        ({"decode_context_parallel": 4, "serving_engine": "sglang"}, "of vLLM only"),
+        ({"model": "glm-4.7-flash", "tensor_parallel": 5}, "moe_intermediate_size 1536 does not divide by 5"),
+        ({"model": "glm-4.5-air", "tensor_parallel": 2, "data_parallel": 3}, "1408 does not divide by 6"),
+    ],
+)
+def test_a_plan_that_the_engine_refuses(pro: Gpu, fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        fit(recipe(**fields), pro, 8)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"model": "glm-4.7-nvfp4", "tensor_parallel": 16, "decode_context_parallel": 2},
+        {"dense_mla": True, "decode_context_parallel": 2},
+        {"model": "glm-4.5-air", "tensor_parallel": 2, "data_parallel": 3, "expert_parallel": True},
+    ],
+)
+def test_a_plan_that_the_engine_takes(pro: Gpu, fields: dict[str, Any]) -> None:
+    assert fit(recipe(**fields), pro, 16).pool.bytes_per_token > 0
 
 
 def test_reap_160_weights_in_vllm(pro: Gpu) -> None:
@@ -215,7 +276,7 @@ def test_eager_has_no_graphs(pro: Gpu) -> None:
 
 def test_every_part_says_how_and_how_sure(pro: Gpu) -> None:
     found = fit(recipe(**NVFP4), pro, 4)
-    assert {part.group for part in found.parts} == set(GROUPS)
+    assert {part.group for part in found.parts} == set(GROUPS) - {"scales"}  # of sglang
     assert all(part.how for part in found.parts)
     assert all(
         part.plus_minus > 0 for part in found.parts if part.kind != "computed" and part.name != "loading"

@@ -6,9 +6,11 @@ import json
 from itertools import chain
 
 import pytest
+from rich.console import Console
 
 from glmlab.catalog import find_model, list_models
 from glmlab.cli import main
+from glmlab.tables.models import model_in_full
 
 # Reference 1.1 and 1.2, billions: without the MTP layer, and with it.
 TOTALS = {
@@ -217,3 +219,10 @@ def test_a_notebook_shows_sizes_and_disagreements():
     assert "DeepSeek Sparse Attention" in html
     assert "<table>" in html
     assert find_model("someone/GLM-9")._repr_html_().count("<table>") == 1
+
+
+def test_what_may_be_gib_is_shown_in_gb_too():
+    console = Console(width=400)
+    with console.capture() as captured:
+        console.print(model_in_full(find_model("glm-5.1-reap-160")))
+    assert "77.15 to 77.2 GB, or GiB (as GiB: 82.8 to 82.9 GB)" in captured.get()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from glmlab.catalog import find_model, list_models
+from glmlab.cli import main
 from glmlab.errors import RecipeError
 
 
@@ -17,9 +18,9 @@ def own(tmp_path, monkeypatch):
     return tmp_path / "models"
 
 
-def facts(own: Path, name: str, text: str) -> None:
+def facts(own: Path, name: str, text: str, source: str = "source: me\n") -> None:
     (own / name).mkdir(parents=True, exist_ok=True)
-    (own / name / "facts.yaml").write_text(text, encoding="utf-8")
+    (own / name / "facts.yaml").write_text(text + source, encoding="utf-8")
 
 
 def test_a_prune_of_one_s_own_is_data_over_a_base(own):
@@ -121,3 +122,42 @@ def test_two_that_are_made_from_each_other_are_refused(own):
     facts(own, "b", "base: a\n")
     with pytest.raises(RecipeError, match="base = 'a': is made from this model"):
         find_model("a")
+
+
+@pytest.mark.parametrize("source", ["", "source: ''\n"])
+def test_facts_without_a_source_are_refused(own, source):
+    facts(own, "mine", "title: ours\nbase: glm-5.1\n", source)
+    with pytest.raises(RecipeError, match=r"facts\.yaml line \d: source"):
+        find_model("mine")
+
+
+@pytest.mark.parametrize(
+    "content", ["parts: 5\nsource: me\n", "parts: {router: nvfp5}\nsource: me\n", "parts: [\n"]
+)
+def test_a_layout_that_is_named_has_to_be_readable(own, content):
+    (own.parent / "layouts").mkdir()
+    (own.parent / "layouts" / "ours.yaml").write_text(content, encoding="utf-8")
+    facts(own, "mine", "base: glm-5.1\nlayout: ours\n")
+    with pytest.raises(RecipeError, match=r"ours\.yaml"):
+        find_model("mine")
+
+
+def test_a_named_layout_that_breaks_later_is_no_mere_note(own, capsys):
+    (own.parent / "layouts").mkdir()
+    layout = own.parent / "layouts" / "nvfp4-experts.yaml"
+    layout.write_text("parts: [\n", encoding="utf-8")
+    for command in (["models", "glm-5.2-reap-504b"], ["models", "glm-5.2-reap-504b", "--json"]):
+        with pytest.raises(SystemExit) as exit_:
+            main(command)
+        assert exit_.value.code == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert "nvfp4-experts.yaml" in printed.err
+        assert printed.err.count("\n") == 1
+
+
+def test_facts_that_nest_too_deep_are_one_line(own):
+    facts(own, "mine", "base: " + "[" * 100_000 + "\n")
+    with pytest.raises(RecipeError, match="brackets within brackets") as error:
+        find_model("mine")
+    assert "\n" not in str(error.value)

@@ -20,6 +20,10 @@ def parts(model: Model) -> dict[str, str]:
     return {part: mix.label for part, mix in model.layout.parts.items()}
 
 
+def grouped(weights: object, targets: object = ("Linear",)) -> dict[str, object]:
+    return {"g": {"targets": list(targets) if isinstance(targets, tuple) else targets, "weights": weights}}
+
+
 LINEAR = {"attention", "dense_ffn", "routed_experts", "shared_experts"}
 
 
@@ -62,6 +66,70 @@ def test_compressed_tensors_by_channel():
     assert parts(model) == dict.fromkeys(LINEAR, "fp8-channel")
 
 
+NVFP4 = {"num_bits": 4, "type": "float", "group_size": 16, "strategy": "tensor_group"}
+FP8 = {"num_bits": 8, "type": "float", "strategy": "channel"}
+
+
+def compressed(groups: dict[str, object], **given: object) -> Model:
+    return quantized("glm-4.7", quant_method="compressed-tensors", config_groups=groups, **given)
+
+
+def test_targets_say_which_modules_a_group_is_for():
+    """Attention stays in BF16 though nothing ignores it."""
+    model = compressed(grouped(NVFP4, ("re:.*mlp.experts.*",)), ignore=["lm_head"])
+    assert parts(model) == {"routed_experts": "nvfp4"}
+    experts = 3 * 5120 * 1536 * 160 * (89 + 1)  # the MTP layer's, too
+    plain = Model(name="folder", config=find_model("glm-4.7").config).disk_bytes
+    assert model.disk_bytes == pytest.approx(plain - experts * (2 - 0.5625), rel=1e-5)
+
+
+def test_a_class_of_modules_is_for_the_experts_alone():
+    assert parts(compressed(grouped(NVFP4, ("RoutedExperts",)))) == {"routed_experts": "nvfp4"}
+
+
+def test_groups_of_several_formats_and_names_before_classes():
+    groups = {
+        "all": {"targets": ["Linear"], "weights": FP8},
+        "experts": {"targets": ["re:.*mlp.experts.*"], "weights": NVFP4},
+        "left": {"targets": ["re:.*self_attn.*"], "weights": None},
+        "kv": {"targets": ["Glm4MoeAttention"], "weights": FP8},
+    }
+    found = parts(compressed(groups))
+    assert found == {"routed_experts": "nvfp4", "shared_experts": "fp8-channel", "dense_ffn": "fp8-channel"}
+
+
+def test_targets_that_name_some_matrices_or_layers():
+    found = parts(
+        compressed(grouped(FP8, (r"re:.*experts\..*down_proj$", "model.layers.0.self_attn.q_proj")))
+    )
+    assert found["routed_experts"] == found["shared_experts"] == "fp8-channel 33%, bf16 67%"
+    assert found["attention"].startswith("fp8-channel 0%") or found["attention"].startswith("fp8-channel 1%")
+    assert "dense_ffn" not in found
+
+
+def test_the_head_is_quantized_where_a_target_names_it():
+    assert "lm_head" not in parts(compressed(grouped(FP8)))
+    assert parts(compressed(grouped(FP8, ("lm_head",)))) == {"lm_head": "fp8-channel"}
+    assert parts(compressed(grouped(FP8, ("lm_head", "Linear")), ignore=["lm_head"])).keys() == LINEAR
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"ignored_layers": 5}, "quantization_config.ignored_layers = 5: expected a list"),
+        ({"ignore": "lm_head"}, "quantization_config.ignore = 'lm_head': expected a list"),
+        ({"exclude_modules": [["lm_head"]]}, "exclude_modules = [['lm_head']]"),
+        ({"kv_cache_scheme": {"num_bits": [8], "type": "float"}}, "kv_cache_scheme.num_bits = [8]"),
+    ],
+)
+def test_a_broken_list_or_scheme_is_one_line(given, said):
+    model = quantized("glm-4.7", quant_method="fp8", **given)
+    with pytest.raises(RecipeError) as error:
+        _ = model.layout
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("weights", "name"),
     [
@@ -80,7 +148,7 @@ def test_compressed_tensors_by_channel():
     ],
 )
 def test_other_compressed_tensors(weights, name):
-    model = quantized("glm-4.7", quant_method="compressed-tensors", config_groups={"g": {"weights": weights}})
+    model = quantized("glm-4.7", quant_method="compressed-tensors", config_groups=grouped(weights))
     assert parts(model)["routed_experts"] == name
 
 
@@ -129,6 +197,22 @@ def test_a_folder_is_read_with_what_lies_beside_its_config(tmp_path):
         ({"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION"}, "quant_algo = 'MIXED_PRECISION'"),
         ({"quant_method": "awq", "bits": 3}, "bits = 3"),
         ({"quant_method": "compressed-tensors"}, "config_groups"),
+        ({"quant_method": "compressed-tensors", "config_groups": grouped(NVFP4, None)}, "g.targets = None"),
+        (
+            {"quant_method": "compressed-tensors", "config_groups": grouped(NVFP4, "Linear")},
+            "g.targets = 'Linear'",
+        ),
+        (
+            {"quant_method": "compressed-tensors", "config_groups": grouped(NVFP4, ("Glm4MoeMLP",))},
+            "'Glm4MoeMLP'",
+        ),
+        ({"quant_method": "compressed-tensors", "config_groups": grouped(NVFP4, ("re:(",))}, "'re:('"),
+        ({"quant_method": "compressed-tensors", "config_groups": grouped(NVFP4, ("*.mlp.*",))}, "'*.mlp.*'"),
+        (
+            {"quant_method": "compressed-tensors", "config_groups": grouped(NVFP4, ("re:.*blocks.*",))},
+            "re:.*blocks.*",
+        ),
+        ({"quant_method": "compressed-tensors", "config_groups": grouped(5)}, "weights = 5"),
         ({}, "quant_method = ''"),
     ],
 )

@@ -62,6 +62,14 @@ def test_a_backend_that_packs_by_itself():
     assert kv("glm-5.1", kv_dtype="auto", attention_backend="FLASHINFER_MLA_SPARSE_SM120") == 61_464
 
 
+def test_a_chosen_backend_that_packs_by_itself_however_it_is_spelled():
+    plan = Recipe(name="plan", model="glm-5.1", tensor_parallel=4)
+    assert rank_kv_bytes_per_token(plan) == 78 * (1152 + 132)
+    for backend in ("FLASHINFER_MLA_SPARSE_SM120", "flashinfer_mla_sparse_sm120"):
+        assert rank_kv_bytes_per_token(plan, attention_backend=backend) == 61_464
+        assert rank_kv_bytes_per_token(plan.replace(attention_backend=backend)) == 61_464
+
+
 def test_auto_is_what_the_checkpoint_asks_for():
     quantized = {
         "quant_method": "modelopt",
