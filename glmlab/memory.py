@@ -13,7 +13,7 @@ longer than the pool is refused when it comes, not at the start.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -24,15 +24,17 @@ from glmlab.data_folders import DATA_VARIABLE
 from glmlab.errors import InputError
 from glmlab.footprint.engine_choices import EngineChoices, chosen_attention, engine_choices
 from glmlab.footprint.kv_pool import KvPool
-from glmlab.footprint.part import GB, GROUPS, Group, MemoryPart, doubt, total
+from glmlab.footprint.part import GB, GROUPS, Group, MemoryPart, counted, doubt, total
+from glmlab.footprint.reasons import reasons_of
 from glmlab.footprint.working import working_memory
-from glmlab.gpus import Gpu
+from glmlab.gpus import Gpu, find_gpu
 from glmlab.models.shape import DsaShape
 from glmlab.ranks.weights import RankWeights, rank_kv_bytes_per_token, rank_weights, recipe_layout
 from glmlab.recipe import Recipe
+from glmlab.recipe_book import find_recipe
 
 if TYPE_CHECKING:
-    from glmlab.footprint.advice import Advice
+    from glmlab.footprint.advice_line import Advice
 
 MOST_GPUS = 72  # of one NVLink domain (GB200 NVL72), the largest machine that is one
 _WEIGHTS: tuple[Group, ...] = ("weights", "scales")
@@ -70,7 +72,7 @@ class Fit:
     needed_bytes : float
         Of KV: vLLM refuses to start where not one sequence of ``max_model_len`` fits.
     free_bytes : float
-        What is left on one GPU once all is there; below 0 where it is too much.
+        What the parts leave of what one GPU has to give; below 0 where they are too much for it.
     """
 
     recipe: Recipe
@@ -93,7 +95,7 @@ class Fit:
     @cached_property
     def reasons(self) -> tuple[str, ...]:
         """Why it does not fit, one line each; empty where it does."""
-        return tuple(_reasons(self))
+        return tuple(reasons_of(self))
 
     @property
     def short_bytes(self) -> float:
@@ -108,7 +110,7 @@ class Fit:
     @property
     def kv_tokens_plus_minus(self) -> int:
         """By how many tokens that may be wrong."""
-        if self.recipe.kv_cache_bytes is not None:
+        if self.recipe.kv_cache_bytes is not None or not self.kv_tokens:
             return 0
         return round(self.plus_minus_bytes / self.pool.bytes_per_token) * self.recipe.data_parallel
 
@@ -125,6 +127,8 @@ class Fit:
     @property
     def is_close(self) -> bool:
         """Whether the doubt is larger than what decides."""
+        if self.reasons and not self.short_bytes:
+            return False  # something else than memory decides
         margin = self.short_bytes or self._slack_bytes
         return margin < self.plus_minus_bytes
 
@@ -184,23 +188,28 @@ class Fit:
         return fit_html(self)
 
 
-def fit(recipe: Recipe, gpu: Gpu, count: int) -> Fit:
+def fit(recipe: Recipe | str | Path | Mapping[str, Any], gpu: Gpu | str, count: int | None = None) -> Fit:
     """Whether a recipe fits so many GPUs.
 
     Parameters
     ----------
-    recipe : Recipe
-        What is to run.
-    gpu : Gpu
-        Of which kind the GPUs are.
-    count : int
-        How many there are.
+    recipe : Recipe, str, Path or mapping
+        What is to run, the name of one, a file, or its keys and values.
+    gpu : Gpu or str
+        Of which kind the GPUs are, or its name.
+    count : int, optional
+        How many there are; as many as the recipe has ranks by default.
 
     Raises
     ------
     InputError
-        If ``count`` is absurd, the model's sizes are not known, or the engine refuses the plan.
+        If ``count`` is absurd, there is no such recipe or GPU, the model's sizes are not known, or the engine
+        refuses the plan.
     """
+    recipe = find_recipe(recipe)
+    gpu = gpu if isinstance(gpu, Gpu) else find_gpu(gpu)
+    ranks = recipe.tensor_parallel * recipe.pipeline_parallel * recipe.data_parallel
+    count = ranks if count is None else count
     check_count(count)
     model = known_model(recipe.model)
     plan = _rank_plan(recipe, model, chosen_attention(recipe, model, gpu))
@@ -218,22 +227,19 @@ def fit(recipe: Recipe, gpu: Gpu, count: int) -> Fit:
         context_ranks=recipe.decode_context_parallel,
     )
     parts.append(_pool_part(recipe, pool, choices, budget))
-    free = gpu.usable_memory_bytes - total(parts)
-    if recipe.kv_cache_bytes is None and recipe.serving_engine == "vllm":
-        free = gpu.usable_memory_bytes - runtime - budget  # what utilization leaves alone
     return Fit(
         recipe=recipe,
         gpu=gpu,
         count=count,
         model=model,
-        ranks=recipe.tensor_parallel * recipe.pipeline_parallel * recipe.data_parallel,
+        ranks=ranks,
         choices=choices,
         parts=tuple(parts),
         budget_bytes=budget,
         pool=pool,
         room_bytes=size,
         needed_bytes=pool.bytes_for(choices.max_model_len if recipe.serving_engine == "vllm" else 1),
-        free_bytes=min(free, size) if size < 0 else free,
+        free_bytes=gpu.usable_memory_bytes - total(parts),
     )
 
 
@@ -353,30 +359,8 @@ def _pool_part(recipe: Recipe, pool: KvPool, choices: EngineChoices, budget: flo
         )
     else:
         how = f"what the others leave of {choices.utilization:g} of the GPU ({budget / GB:.1f} GB)"
-    each = f"{pool.blocks:,} blocks of {pool.block_size} tokens, {pool.bytes_per_token:,} B a token"
+    blocks = f"{counted(pool.blocks, 'block')} of {counted(pool.block_size, 'token')}"
+    each = f"{blocks}, {pool.bytes_per_token:,} B a token"
     return MemoryPart(
         group="kv", name="KV pool", size=pool.size, plus_minus=0.0, kind="computed", how=f"{how}; {each}"
     )
-
-
-def _reasons(found: Fit) -> Iterator[str]:
-    recipe, room, usable = found.recipe, found.room_bytes, found.gpu.usable_memory_bytes
-    if found.ranks > found.count:
-        yield (
-            f"tensor_parallel {recipe.tensor_parallel} x pipeline_parallel {recipe.pipeline_parallel} x"
-            f" data_parallel {recipe.data_parallel} are {found.ranks} ranks, which need as many GPUs; there"
-            f" {'is' if found.count == 1 else 'are'} {found.count}"
-        )
-    if room <= 0:
-        yield (
-            f"weights and all else but KV are {-room / GB:.1f} GB more than the"
-            f" {found.budget_bytes / GB:.1f} GB that {found.choices.utilization:g} gives of each GPU"
-        )
-    elif room < found.needed_bytes:
-        yield (
-            f"KV for one sequence of {found.choices.max_model_len:,} tokens needs"
-            f" {found.needed_bytes / GB:.2f} GB, the pool has {room / GB:.2f} GB, which is"
-            f" {found.pool.longest:,} tokens"
-        )
-    if found.free_bytes < 0 and room > 0:
-        yield f"{-found.free_bytes / GB:.1f} GB more than the {usable / GB:.1f} GB that each GPU has to give"

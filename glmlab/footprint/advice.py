@@ -9,64 +9,26 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from glmlab.catalog import list_models
 from glmlab.errors import GlmlabError
+from glmlab.footprint.advice_first import enough_gpus, fewer_ranks, within_model
 from glmlab.footprint.advice_limits import may_take_fp8_kv, needs_index_pattern
+from glmlab.footprint.advice_line import Advice, advice_of, attempt, said
 from glmlab.footprint.part import GB, total
-from glmlab.memory import MOST_GPUS, Fit, fit, known_model
+from glmlab.footprint.reasons import beyond_model
+from glmlab.memory import MOST_GPUS, Fit, known_model
 from glmlab.models.shape import MlaShape
 
 _LEAST_CONTEXT = 4096  # below that a model of this size serves nobody
 _USEFUL_CONTEXT = 32_768
 _SPARE_BYTES = 0.3 * GB  # what a utilization must leave, for what grows while serving
 _CHUNKS = (8192, 4096, 2048)
+_SEQUENCES = (1024, 512, 256, 128, 64, 32, 16)
 _MOST_CHECKPOINTS = 3
 _WORTH_SHARE = 0.03  # of what is missing; less is no advice
-
-
-@dataclass(frozen=True)
-class Advice:
-    """One change, computed through.
-
-    Attributes
-    ----------
-    what : str
-        The change, what it gives and what it costs, in one line.
-    changes : dict
-        Fields of the recipe to replace; empty where the machine has to change.
-    gpus : int
-        How many GPUs it is for.
-    fits : bool
-        Whether this alone makes the recipe fit.
-    gain_bytes : float
-        By how much less a GPU is short of memory; for a recipe that fits, by how much its KV pool grows.
-    kv_tokens : int
-        Tokens of KV in total, then.
-    longest_context : int
-        Tokens of the longest single sequence, then.
-    """
-
-    what: str
-    changes: dict[str, Any]
-    gpus: int
-    fits: bool
-    gain_bytes: float
-    kv_tokens: int
-    longest_context: int
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "what": self.what,
-            "changes": self.changes,
-            "gpus": self.gpus,
-            "fits": self.fits,
-            "gain_gb": round(self.gain_bytes / GB, 3),
-            "kv_tokens": self.kv_tokens,
-            "longest_context": self.longest_context,
-        }
+_MOST_HELPING = 1  # lines of advice that is not enough
 
 
 def advise(found: Fit) -> tuple[Advice, ...]:
@@ -79,14 +41,20 @@ def advise(found: Fit) -> tuple[Advice, ...]:
     """
     if found.fits:
         return tuple(_headroom(found))
+    if found.ranks > found.count:
+        return (*enough_gpus(found), *fewer_ranks(found))
+    if beyond_model(found):
+        return tuple(within_model(found))
     single = [*_settings(found), *_plans(found), *_checkpoints(found)]
     fitting = [each for each in single if each.fits]
-    if not any(_keeps_all(found, each) for each in fitting):
+    helping = sorted((each for each in single if not each.fits), key=lambda each: -each.gain_bytes)
+    if any(_keeps_all(found, each) for each in fitting):
+        helping = []
+    else:
         fitting += _combined(found)
     # GPUs that are there before others, a long context before a short one, then as tried: cheap ones first.
     fitting.sort(key=lambda each: (each.gpus, -each.longest_context))
-    helping = sorted((each for each in single if not each.fits), key=lambda each: -each.gain_bytes)
-    return (*fitting, *helping)
+    return (*fitting, *helping[:_MOST_HELPING])
 
 
 # ------------------------------------------------------------------ one that does not fit
@@ -94,13 +62,13 @@ def _settings(found: Fit) -> Iterator[Advice]:
     """Changes of the same model on the same GPUs."""
     for changes, what in _setting_changes(found):
         yield from _tried(found, changes, what)
-    longest = found.pool.longest
-    if found.needs_full_length and _LEAST_CONTEXT <= longest < found.choices.max_model_len:
-        fitting = _rounded_down(longest)
+    shorter = _longest(found)
+    if found.needs_full_length and _LEAST_CONTEXT <= shorter < found.choices.max_model_len:
         yield from _tried(
             found,
-            {"max_model_len": fitting},
-            f"max_model_len {fitting:,} in place of {found.choices.max_model_len:,}, what the pool holds",
+            {"max_model_len": shorter},
+            f"{said({'max_model_len': shorter})} in place of {found.choices.max_model_len:,},"
+            " what the pool holds",
         )
 
 
@@ -111,25 +79,44 @@ def _setting_changes(found: Fit) -> Iterator[tuple[dict[str, Any], str]]:
             {"kv_cache_dtype": "fp8"},
             "kv_cache_dtype fp8, half the bytes a token; what it does to answers: glmlab check",
         )
-    if recipe.kv_cache_bytes is None:
-        highest = _highest_utilization(found)
-        if highest > choices.utilization:
-            what = f"gpu_memory_utilization {highest:g} in place of {choices.utilization:g}"
-            yield (
-                {"gpu_memory_utilization": highest},
-                f"{what}, the most that leaves {_SPARE_BYTES / GB:g} GB",
-            )
-    smaller = [chunk for chunk in _CHUNKS if recipe.max_num_seqs <= chunk < choices.batched_tokens]
-    if smaller:
-        # The largest that is enough, else the smallest.
-        tried = (
-            (chunk, _attempt(found, {"max_num_batched_tokens": chunk}, found.count)) for chunk in smaller
+    highest = _highest_utilization(found)
+    if recipe.kv_cache_bytes is not None:
+        short = found.room_bytes < found.needed_bytes
+        other = found.needed_bytes if short else recipe.kv_cache_bytes + found.free_bytes - _SPARE_BYTES
+        if short or (found.free_bytes < 0 and other > 0):
+            changes = {"kv_cache_bytes": math.ceil(other)}
+            yield changes, f"{said(changes)} in place of {recipe.kv_cache_bytes:,}"
+    elif highest > choices.utilization or (found.free_bytes < 0 and highest > 0 and found.room_bytes > 0):
+        what = f"gpu_memory_utilization {highest:g} in place of {choices.utilization:g}"
+        yield (
+            {"gpu_memory_utilization": highest},
+            f"{what}, the most that leaves {_SPARE_BYTES / GB:g} GB",
         )
-        chunk = next((chunk for chunk, other in tried if other is not None and other.fits), smaller[-1])
-        what = f"max_num_batched_tokens {chunk} in place of {choices.batched_tokens}"
-        yield {"max_num_batched_tokens": chunk}, f"{what}: smaller prefill steps, a later first token"
+    chunks = [
+        {"max_num_batched_tokens": chunk} | ({"max_num_seqs": chunk} if recipe.max_num_seqs > chunk else {})
+        for chunk in _CHUNKS
+        if chunk < choices.batched_tokens
+    ]
+    if chunks:
+        changes = _mildest(found, chunks)
+        what = f"{said(changes)} in place of {choices.batched_tokens:,}"
+        yield changes, f"{what}: smaller prefill steps, a later first token"
+    sequences = [{"max_num_seqs": most} for most in _SEQUENCES if most < recipe.max_num_seqs]
+    if sequences:
+        changes = _mildest(found, sequences)
+        what = f"{said(changes)} in place of {recipe.max_num_seqs:,}"
+        yield changes, f"{what}: fewer sequences at a time"
     if choices.capture_sizes:
         yield {"enforce_eager": True}, "no CUDA graphs: decoding gets slower by far"
+
+
+def _mildest(found: Fit, tried: list[dict[str, Any]]) -> dict[str, Any]:
+    """The first that is enough, else the last."""
+    for changes in tried:
+        other = attempt(found, changes, found.count)
+        if other is not None and other.fits:
+            return changes
+    return tried[-1]
 
 
 def _plans(found: Fit) -> Iterator[Advice]:
@@ -170,7 +157,7 @@ def _checkpoints(found: Fit) -> Iterator[Advice]:
         if name == found.recipe.model or not _is_relative(found, name):
             continue
         for changes in _to_checkpoint(found, name):
-            other = _attempt(found, changes, found.count)
+            other = attempt(found, changes, found.count)
             if other is not None and other.fits and other.gb("weights") < found.gb("weights"):
                 fitting.append((other, changes))
                 break
@@ -184,7 +171,7 @@ def _checkpoints(found: Fit) -> Iterator[Advice]:
     for other, changes in fitting[:_MOST_CHECKPOINTS]:
         also = {key: value for key, value in changes.items() if key not in ("model", "quantization")}
         with_ = "".join(f" with {key} {value:,}" for key, value in also.items())
-        yield _advice(
+        yield advice_of(
             found,
             other,
             changes,
@@ -200,14 +187,14 @@ def _to_checkpoint(found: Fit, name: str) -> Iterator[dict[str, Any]]:
     if found.recipe.quantization:
         change["quantization"] = None
     yield change
-    other = _attempt(found, change, found.count)
-    if other is None or other.room_bytes <= 0:
+    other = attempt(found, change, found.count)
+    if other is None:
         return
     if found.recipe.kv_cache_bytes is None:
         highest = _highest_utilization(found)
         if highest > found.choices.utilization:
             yield change | {"gpu_memory_utilization": highest}
-    if (longest := _rounded_down(other.pool.longest)) >= _USEFUL_CONTEXT:
+    if (longest := _longest(other)) >= _USEFUL_CONTEXT:
         yield change | {"max_model_len": longest}
 
 
@@ -238,20 +225,20 @@ def _combined(found: Fit) -> Iterator[Advice]:
     parts: list[str] = []
     reached = found
     for change, what in _setting_changes(found):
-        tried = _attempt(found, changes | change, found.count)
+        tried = attempt(found, changes | change, found.count)
         if tried is None or tried.short_bytes >= reached.short_bytes:
             continue
         changes, reached = changes | change, tried
-        parts.append(re.split(" in place|,|:", what)[0])
+        parts.append(re.split(" in place|, |:", what)[0])
         if reached.fits:
             break
-    longest = _rounded_down(reached.pool.longest)
+    longest = _longest(reached)
     if not reached.fits and longest >= _USEFUL_CONTEXT:
         changes |= {"max_model_len": longest}
         parts.append(f"max_model_len {longest:,}")
-        reached = _attempt(found, changes, found.count) or reached
+        reached = attempt(found, changes, found.count) or reached
     if reached.fits and len(parts) > 1:
-        yield _advice(found, reached, changes, "together: " + "; ".join(parts))
+        yield advice_of(found, reached, changes, "together: " + "; ".join(parts))
 
 
 # ------------------------------------------------------------------ one that fits
@@ -277,58 +264,28 @@ def _headroom(found: Fit) -> Iterator[Advice]:
         )
     if found.count > found.ranks:
         idle = found.count - found.ranks
+        verb = "idles" if idle == 1 else "idle"
         for ranks in reversed(found.model.tensor_parallel_choices):
             gpus = ranks * recipe.pipeline_parallel * recipe.data_parallel
             if found.ranks < gpus <= found.count:
                 yield from _tried(
                     found,
                     {"tensor_parallel": ranks},
-                    f"tensor_parallel {ranks}: {idle} of {found.count} GPUs idle as it is",
+                    f"tensor_parallel {ranks}: {idle} of {found.count} GPUs {verb} as it is",
                 )
                 break
 
 
 # ------------------------------------------------------------------ trying
 def _tried(found: Fit, changes: dict[str, Any], what: str, gpus: int | None = None) -> Iterator[Advice]:
-    other = _attempt(found, changes, gpus or found.count)
+    other = attempt(found, changes, gpus or found.count)
     if other is None:
         return
-    advice = _advice(found, other, changes, what)
+    advice = advice_of(found, other, changes, what)
     more_tokens = other.kv_tokens > found.kv_tokens
-    helps = other.fits or advice.gain_bytes > _WORTH_SHARE * found.short_bytes
+    helps = other.fits or (other.short_bytes > 0 and advice.gain_bytes > _WORTH_SHARE * found.short_bytes)
     if (other.fits and more_tokens) if found.fits else helps:
         yield advice
-
-
-def _attempt(found: Fit, changes: dict[str, Any], gpus: int) -> Fit | None:
-    """The changed recipe's fit; None where it cannot be."""
-    try:
-        return fit(found.recipe.replace(**changes), found.gpu, max(gpus, found.count))
-    except GlmlabError:
-        return None
-
-
-def _advice(found: Fit, other: Fit, changes: dict[str, Any], what: str) -> Advice:
-    if found.fits:
-        gain = other.pool.size - found.pool.size
-        more = other.kv_tokens - found.kv_tokens
-        result = f"{more:+,} tokens of KV ({other.kv_tokens:,} in all)"
-    elif other.fits:
-        gain = found.short_bytes - other.short_bytes
-        close = " (too close to be sure)" if other.is_close else ""
-        result = f"fits{close}, {other.kv_tokens:,} tokens of KV, longest context {other.longest_context:,}"
-    else:
-        gain = found.short_bytes - other.short_bytes
-        result = f"{gain / GB:.1f} GB less, still {other.short_bytes / GB:.1f} GB a GPU short"
-    return Advice(
-        what=f"{what}: {result}",
-        changes=changes,
-        gpus=max(found.count, other.ranks),
-        fits=other.fits,
-        gain_bytes=gain,
-        kv_tokens=other.kv_tokens,
-        longest_context=other.longest_context,
-    )
 
 
 def _highest_utilization(found: Fit) -> float:
@@ -343,6 +300,11 @@ def _highest_utilization(found: Fit) -> float:
         outside = total(found.parts, "runtime")
         share = (found.gpu.usable_memory_bytes - outside - _SPARE_BYTES) / found.gpu.usable_memory_bytes
     return max(0.0, math.floor(share * 100) / 100)
+
+
+def _longest(found: Fit) -> int:
+    """Of one sequence, by what the pool holds and the model's own limit."""
+    return min(_rounded_down(found.pool.longest), found.model.max_model_len)
 
 
 def _rounded_down(tokens: int) -> int:

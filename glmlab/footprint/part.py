@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 GB = 1e9
+MB = 1e6
 GIB = 2**30  # what engines and model cards often print, and call GB
+_LEAST_IN_GB = 0.1 * GB
 
 Group = Literal["weights", "scales", "kv", "activations", "graphs", "split_kv", "workspace", "runtime"]
 GROUPS: tuple[Group, ...] = (
@@ -64,3 +67,15 @@ def total(parts: Iterable[MemoryPart], *groups: Group) -> float:
 def doubt(parts: Iterable[MemoryPart], *groups: Group) -> float:
     """By how many bytes :func:`total` may be wrong."""
     return sum(part.plus_minus for part in parts if not groups or part.group in groups)
+
+
+def amount(size: float) -> str:
+    """Bytes in words: GB, or MB where GB would read 0.0."""
+    if size >= _LEAST_IN_GB:
+        return f"{size / GB:.1f} GB"
+    return f"{math.ceil(size / MB)} MB"
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 token``, ``2,048 tokens``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

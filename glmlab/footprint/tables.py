@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from glmlab.footprint.part import GB, GIB, GROUPS
+from glmlab.footprint.part import GB, GIB, GROUPS, amount
 
 if TYPE_CHECKING:
     from glmlab.memory import Fit
@@ -76,7 +76,7 @@ def verdict(found: Fit) -> str:
     where = f"{found.ranks} x {found.gpu.name}"
     if found.fits:
         return f"fits {where}{doubt}"
-    short = f" by {found.short_bytes / GB:.1f} GB a GPU" if found.short_bytes else ""
+    short = f" by {amount(found.short_bytes)} a GPU" if found.short_bytes else ""
     return f"does not fit {found.count} x {found.gpu.name}{short}{doubt}"
 
 
@@ -139,7 +139,7 @@ def _title(found: Fit) -> str:
 
 
 def _left(found: Fit) -> str:
-    if found.recipe.kv_cache_bytes is not None:
+    if found.recipe.kv_cache_bytes is not None or not found.pool.size:
         return "of what CUDA sees"
     name = "mem_fraction_static" if found.recipe.serving_engine == "sglang" else "gpu_memory_utilization"
     return f"with {name} {found.choices.utilization:g}"

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from glmlab.footprint.engine_choices import EngineChoices
-from glmlab.footprint.part import GB, MemoryPart
+from glmlab.footprint.part import GB, MemoryPart, counted
 from glmlab.footprint.split_kv import split_kv_scratch
 from glmlab.gpus import Gpu
 from glmlab.models.shape import MlaShape, ModelShape
@@ -130,8 +130,9 @@ def _forward(recipe: Recipe, shape: ModelShape, choices: EngineChoices, experts:
     peak = max(prefill, sampler)
     how = (
         f"{tokens:,} tokens: residual stream {stream / GB:.2f} GB and the larger of attention"
-        f" {attention / GB:.2f} and experts {experts / GB:.2f} GB; or logits of {recipe.max_num_seqs}"
-        f" sequences {sampler / GB:.2f} GB; and {kept / GB:.2f} GB of hidden states that stay"
+        f" {attention / GB:.2f} and experts {experts / GB:.2f} GB; or logits of"
+        f" {counted(recipe.max_num_seqs, 'sequence')} {sampler / GB:.2f} GB; and {kept / GB:.2f} GB of hidden"
+        " states that stay"
     )
     return MemoryPart(
         group="activations",
@@ -209,8 +210,8 @@ def _graphs(choices: EngineChoices) -> MemoryPart:
     """
     count = choices.full_graphs + choices.piecewise_graphs
     how = (
-        f"{choices.full_graphs} full and {choices.piecewise_graphs} piecewise graphs: 0.3 GB and 6 MB each,"
-        " as start-up logs of vLLM 0.19 to 0.25 say"
+        f"{choices.full_graphs} full and {counted(choices.piecewise_graphs, 'piecewise graph')}: 0.3 GB and"
+        " 6 MB each, as start-up logs of vLLM 0.19 to 0.25 say"
     )
     return MemoryPart(
         group="graphs",

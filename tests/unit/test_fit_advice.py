@@ -82,6 +82,68 @@ def test_settings_together_where_none_is_enough(pro: Gpu) -> None:
         assert not fit(short.recipe.replace(**{name: value}), pro, 4).fits
 
 
+def test_too_few_gpus_first_the_recipe_as_it_is(pro: Gpu) -> None:
+    alone = fit("glm-4.7-nvfp4", pro, 1)
+    assert [(each.changes, each.gpus, each.fits) for each in alone.advice] == [({}, 4, True)]
+    assert alone.advice[0].what.startswith("the recipe as it is, on 4 GPUs: fits")
+    twice = found(pro, count=4, model="glm-4.7-nvfp4", data_parallel=2)
+    assert [(each.changes, each.gpus) for each in twice.advice] == [({}, 8), ({"data_parallel": 1}, 4)]
+    smaller = found(pro, count=2, model="glm-4.5-air-fp8")
+    assert smaller.advice[1].changes == {"tensor_parallel": 2}
+    assert "on the 2 GPUs that are there" in smaller.advice[1].what
+
+
+def test_too_few_gpus_for_what_is_too_large_as_well(pro: Gpu) -> None:
+    large = fit("glm-5.1-nvfp4", pro, 1)
+    first = large.advice[0]
+    assert first.what.startswith("on 4 GPUs, glm-5.1-reap-")
+    for each in large.advice:
+        assert fit(large.recipe.replace(**each.changes), pro, each.gpus).fits == each.fits
+
+
+@pytest.mark.parametrize(
+    ("model", "most"), [("glm-4.7-nvfp4", 300_000), ("glm-4.7-fp8", 300_000), ("glm-4.7-fp8", 2_000_000)]
+)
+def test_no_advice_beyond_the_models_own_context(pro: Gpu, model: str, most: int) -> None:
+    asked = found(pro, model=model, max_model_len=most)
+    assert asked.advice
+    for each in asked.advice:
+        assert each.changes["max_model_len"] <= asked.model.max_model_len == 202_752
+        again = fit(asked.recipe.replace(**each.changes), pro, each.gpus)
+        assert again.fits == each.fits
+        assert asked.short_bytes - again.short_bytes == pytest.approx(each.gain_bytes)
+
+
+def test_a_utilization_that_leaves_no_room_is_lowered(pro: Gpu) -> None:
+    full = found(pro, model="glm-4.7-nvfp4", gpu_memory_utilization=1.0)
+    assert full.advice[0].changes == {"gpu_memory_utilization": 0.98}
+    assert full.advice[0].fits
+
+
+def test_huge_steps_are_lowered(pro: Gpu) -> None:
+    wide = found(pro, model="glm-4.7-nvfp4", max_num_batched_tokens=1_000_000)
+    assert wide.advice[0].changes == {"max_num_batched_tokens": 8192}
+    assert "max_num_batched_tokens 8,192 in place of 1,000,000" in wide.advice[0].what
+    many = found(pro, model="glm-4.7-nvfp4", max_num_batched_tokens=100_000, max_num_seqs=100_000)
+    assert {"max_num_seqs": 1024} in [each.changes for each in many.advice if each.fits]
+    assert any("max_num_batched_tokens" in each.changes and each.fits for each in many.advice)
+
+
+@pytest.mark.parametrize(("size", "then"), [(90_000_000_000, 46), (1_000_000_000, 12)])
+def test_a_fixed_pool_is_made_to_fit(pro: Gpu, size: int, then: int) -> None:
+    fixed = found(
+        pro, model="glm-4.7-nvfp4", kv_cache_dtype="auto", max_model_len=131_072, kv_cache_bytes=size
+    )
+    first = fixed.advice[0]
+    assert first.fits
+    assert first.changes["kv_cache_bytes"] // 1_000_000_000 == then
+
+
+@pytest.mark.parametrize("model", ["glm-5.1-nvfp4", "glm-4.7-fp8", "glm-4.7", "glm-5.1"])
+def test_at_most_one_line_that_is_not_enough(pro: Gpu, model: str) -> None:
+    assert sum(not each.fits for each in found(pro, model=model).advice) <= 1
+
+
 def test_what_headroom_buys(pro: Gpu) -> None:
     fitting = found(pro, model="glm-4.7-nvfp4", kv_cache_dtype="auto")
     assert fitting.fits

@@ -12,11 +12,13 @@ from rich.console import Console
 
 from glmlab.cli import main
 from glmlab.errors import InputError
+from glmlab.footprint.part import amount
 from glmlab.footprint.tables import fit_html, fit_table, verdict
 from glmlab.footprint.target import fit_target
 from glmlab.gpus import find_gpu
 from glmlab.memory import fit
 from glmlab.recipe import Recipe
+from glmlab.recipe_book import find_recipe
 
 AIR: dict[str, Any] = {"name": "air", "model": "glm-4.5-air-fp8", "tensor_parallel": 2}
 
@@ -103,6 +105,31 @@ def test_the_table_has_every_part_and_its_doubt() -> None:
 def test_the_verdict_says_by_how_much() -> None:
     found = fit(Recipe(**AIR), find_gpu("rtx-5090"), 2)
     assert re.match(r"does not fit 2 x rtx-5090 by \d+\.\d GB a GPU", verdict(found))
+
+
+def test_a_little_too_much_is_told_in_mb_and_tokens() -> None:
+    roomy = fit("glm-4.7-fp8", "rtx-pro-6000")
+    little = fit(roomy.recipe.replace(max_model_len=roomy.pool.longest + 16), "rtx-pro-6000")
+    assert re.match(r"does not fit 4 x rtx-pro-6000 by [1-9]\d* MB a GPU", verdict(little))
+    assert f"which is {little.pool.longest:,} tokens" in little.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("size", "said"), [(1, "1 MB"), (43e6, "43 MB"), (0.1e9, "0.1 GB"), (34.31e9, "34.3 GB")]
+)
+def test_amounts(size: float, said: str) -> None:
+    assert amount(size) == said
+
+
+def test_one_is_no_plural() -> None:
+    found = fit(find_recipe("glm-5.1-reap-160-sglang").replace(max_num_seqs=1, block_size=1), "rtx-pro-6000")
+    shown = " ".join(part.how for part in found.parts)
+    assert "blocks of 1 token," in shown
+    assert "logits of 1 sequence " in shown
+
+
+def test_no_doubt_about_no_tokens() -> None:
+    assert "KV: 0 tokens at" in text(fit("glm-5.1-nvfp4", "rtx-pro-6000"))
 
 
 def test_html_has_a_bar_for_each_gpu_and_escapes() -> None:

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from glmlab.catalog import find_model
-from glmlab.errors import InputError, RecipeError
+from glmlab.errors import GpuError, InputError, RecipeError
 from glmlab.footprint.part import GB, GROUPS
 from glmlab.gpus import Gpu, find_gpu
 from glmlab.memory import Fit, fit
 from glmlab.recipe import Recipe
 from glmlab.recipe_book import find_recipe
 from glmlab.recorded import load_recording
+from glmlab.rules import check
 
 GIB = 2**30
 
@@ -284,7 +285,56 @@ def test_every_part_says_how_and_how_sure(pro: Gpu) -> None:
     assert found.plus_minus_bytes == sum(part.plus_minus for part in found.parts)
 
 
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("glm-5.1-nvfp4", {}),
+        ("glm-4.7-nvfp4", {}),
+        ("glm-4.7-nvfp4", {"gpu_memory_utilization": 1.0}),
+        ("glm-4.7-nvfp4", {"kv_cache_bytes": 90_000_000_000}),
+        ("glm-5.1-reap-160-sglang", {}),
+    ],
+)
+def test_the_parts_and_what_is_left_make_the_card(pro: Gpu, name: str, fields: dict[str, Any]) -> None:
+    one = fit(find_recipe(name).replace(**fields), pro).to_json()["per_gpu"][0]
+    parts = sum(one[f"{group}_gb"] for group in GROUPS)
+    assert parts + one["free_gb"] == pytest.approx(one["usable_gb"], abs=0.01)
+
+
+def test_the_reason_names_what_the_headline_is_made_of(pro: Gpu) -> None:
+    found = fit("glm-5.1-nvfp4", pro)
+    amounts = [round(size / GB, 1) for size in (found.short_bytes, -found.room_bytes, found.needed_bytes)]
+    whole, over, kv = (f"{size} GB" for size in amounts)
+    assert amounts[0] == pytest.approx(amounts[1] + amounts[2], abs=0.11)
+    assert found.reasons[0].startswith(f"{whole} a GPU: weights and all else but KV are {over} more than")
+    assert found.reasons[0].endswith(f"KV for one sequence of 131,072 tokens needs {kv}")
+    assert found.kv_tokens_plus_minus == 0  # of none at all
+
+
+def test_a_context_beyond_the_models_own(pro: Gpu) -> None:
+    asked = find_recipe("glm-4.7-nvfp4").replace(max_model_len=300_000)
+    found = fit(asked, pro, 4)
+    assert found.reasons == ("max_model_len 300,000 is beyond the model's own 202,752, and vLLM refuses it",)
+    assert not found.is_close
+    assert any(finding.id == "context-beyond-model" for finding in check(asked, pro, 4))
+    assert fit(asked.replace(env={"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}), pro, 4).fits
+
+
 # ------------------------------------------------------------------ contract
+def test_names_stand_for_recipe_and_gpu(pro: Gpu, tmp_path: Path) -> None:
+    named = find_recipe("glm-4.7-nvfp4")
+    expected = fit(named, pro, 4).to_json()
+    named.save(tmp_path / "mine.yaml")
+    assert fit("glm-4.7-nvfp4", gpu="rtx-pro-6000", count=4).to_json() == expected
+    assert fit(tmp_path / "mine.yaml", "rtx-pro-6000").to_json() == expected
+    given = {"name": "x", "model": "glm-4.7-nvfp4", "tensor_parallel": 2, "data_parallel": 2}
+    assert fit(given, "rtx-pro-6000").count == 4
+    with pytest.raises(GpuError, match="rtx-pro-600'"):
+        fit("glm-4.7-nvfp4", "rtx-pro-600")
+    with pytest.raises(RecipeError, match="expected a name, a file or the fields"):
+        fit(4, "rtx-pro-6000")  # type: ignore[arg-type]
+
+
 def test_json(pro: Gpu) -> None:
     body = fit(recipe(model="glm-4.5-air", quantization="fp8"), pro, 4).to_json()
     assert json.loads(json.dumps(body)) == body
