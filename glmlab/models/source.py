@@ -157,6 +157,8 @@ def _packaged(name: str, above: tuple[str, ...]) -> ModelSource | None:
     cached = _SOURCES.get(key)
     if cached is None or cached[0] != stamp:
         cached = _SOURCES[key] = (stamp, _build(name, config_file, facts_file, facts, base))
+    elif facts.layout is not None:
+        find_layout(facts.layout)  # a file of its own, which may have changed since
     return cached[1]
 
 
