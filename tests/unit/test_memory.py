@@ -19,6 +19,7 @@ from glmlab.recipe import Recipe
 from glmlab.recipe_book import find_recipe
 from glmlab.recorded import load_recording
 from glmlab.rules import check
+from tests.pace import in_recipes
 
 GIB = 2**30
 
@@ -372,12 +373,12 @@ def test_a_changed_config_is_read_again(pro: Gpu, tmp_path: Path) -> None:
     assert fit(asked, pro, 4).gb("weights") < before - 10
 
 
-def test_a_thousand_fits_within_half_a_second(pro: Gpu) -> None:
+def test_a_fit_costs_no_more_than_reading_some_dozen_recipes(pro: Gpu) -> None:
     """A search asks before every step. The other half is check's."""
     base = recipe(**NVFP4)
-    recipes = [base.replace(max_num_batched_tokens=1024 + step) for step in range(1000)]
+    recipes = [base.replace(max_num_batched_tokens=1024 + step) for step in range(400)]
     fit(base, pro, 4)
-    begin = time.perf_counter()
-    found: list[Fit] = [fit(each, pro, 4) for each in recipes]
-    assert time.perf_counter() - begin < 0.5
-    assert len({each.gb("activations") for each in found}) > 500
+    found: list[Fit] = []
+    left = iter(recipes)
+    assert in_recipes(lambda: found.extend(fit(next(left), pro, 4) for _ in range(100))) / 100 < 40
+    assert len({each.gb("activations") for each in found}) > 200

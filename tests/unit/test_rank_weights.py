@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from glmlab.catalog import Model, find_model
@@ -12,6 +10,7 @@ from glmlab.models.weight_table import PARTS
 from glmlab.ranks.stages import pipeline_stages
 from glmlab.ranks.weights import rank_weights
 from glmlab.recipe import Recipe
+from tests.pace import in_recipes
 
 
 @pytest.fixture(autouse=True)
@@ -205,7 +204,7 @@ def test_a_model_of_which_nothing_is_known_and_heads_that_do_not_divide_are_refu
         rank_weights(recipe("glm-4.7", 3))
 
 
-def test_a_thousand_recipes_take_a_fraction_of_a_second():
+def test_a_recipe_costs_no_more_than_reading_some_dozen():
     plans = [
         recipe("glm-5.1-reap-160", tp, pipeline_parallel=pp, max_num_seqs=seqs, kv_splits=splits)
         for tp in (1, 2, 4, 8)
@@ -213,8 +212,5 @@ def test_a_thousand_recipes_take_a_fraction_of_a_second():
         for seqs in (1, 2, 4, 8, 16)
         for splits in range(10)
     ]
-    begin = time.perf_counter()
-    for plan in plans:
-        rank_weights(plan)
-    assert len(plans) == 1000
-    assert time.perf_counter() - begin < 0.6
+    left = iter(plans)
+    assert in_recipes(lambda: [rank_weights(next(left)) for _ in range(300)]) / 300 < 50

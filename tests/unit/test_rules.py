@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import time
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from glmlab.gpus import find_gpu, list_gpus
 from glmlab.recipe import Recipe
 from glmlab.recipe_book import find_recipe, list_recipes
 from glmlab.rules import Finding, apply_fix, check, load_rules, versions_in_force
+from tests.pace import in_recipes
 
 PRO = find_gpu("rtx-pro-6000")
 SPARSE = Recipe.parse({"name": "r", "model": "glm-5.1-reap-160", "tensor_parallel": 4})
@@ -283,18 +283,11 @@ ANY: dict[str, list[Any]] = {
 
 
 # ---------------------------------------------------------------------- speed
-def test_a_thousand_checks_take_well_under_half_a_second():
+def test_a_check_costs_no_more_than_reading_some_dozen_recipes():
+    """That is 0.5 ms: a thousand in half a second, since a search asks before every step."""
     recipes = [SPARSE.replace(kv_splits=1 + n % 64, max_num_seqs=1 + n % 32) for n in range(100)]
     check(SPARSE, PRO, 4)
-    best = min(_seconds(recipes) for _ in range(3))
-    assert best * 10 < 0.5
-
-
-def _seconds(recipes: list[Recipe]) -> float:
-    start = time.process_time()
-    for recipe in recipes:
-        check(recipe, PRO, 4, {"vllm": "0.32.0"})
-    return time.process_time() - start
+    assert in_recipes(lambda: [check(r, PRO, 4, {"vllm": "0.32.0"}) for r in recipes]) / 100 < 80
 
 
 # ---------------------------------------------------------------------- the recipes that ship
