@@ -6,7 +6,6 @@ No GPU: a recorder stands in for the Triton kernels, all between it and the knob
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -14,22 +13,12 @@ import pytest
 import torch
 from vllm.model_executor.layers.fused_moe import fused_moe as vllm_moe
 from vllm.model_executor.layers.fused_moe import utils as moe_utils
-from vllm.model_executor.layers.fused_moe.activation import MoEActivation
-from vllm.model_executor.layers.fused_moe.config import (
-    FUSED_MOE_UNQUANTIZED_CONFIG,
-    FusedMoEConfig,
-    FusedMoEParallelConfig,
-    RoutingMethodType,
-    fp8_w8a8_moe_quant_config,
-)
 from vllm.model_executor.layers.fused_moe.experts import (
     fused_batched_moe,
     marlin_moe,
     nvfp4_emulation_moe,
     triton_moe,
 )
-from vllm.model_executor.layers.fused_moe.fused_moe_method_base import FusedMoEMethodBase
-from vllm.triton_utils import tl
 
 from glmlab.catalog import find_model
 from glmlab.engines.vllm_engine import VllmEngine
@@ -40,141 +29,11 @@ from glmlab.live.moe_layers import READERS
 from glmlab.live.moe_tiles import MoeTiles, refusal
 from glmlab.recipe import Recipe
 from glmlab.tiles import Tile, TileTable
+from tests.moe_doubles import EXPERTS, TOP_K, K, N, Recorder, run_layer, worker
 
-EXPERTS, N, K, TOP_K = 64, 128, 256, 2
+pytest_plugins = ["tests.moe_doubles"]
+pytestmark = pytest.mark.usefixtures("kernels")
 TABLE = "1: 16x32x64 g1 w4 s3; 8: 16x64x128 g4 w8 s4"
-KERNELS = [
-    (vllm_moe, "fused_moe_kernel"),
-    (vllm_moe, "fused_moe_kernel_gptq_awq"),
-    (fused_batched_moe, "batched_triton_kernel"),
-    (nvfp4_emulation_moe, "fused_moe_nvfp4_emulation_kernel"),
-]
-
-
-class Recorder:
-    """A Triton kernel that writes down its launches."""
-
-    def __init__(self, function: Any) -> None:
-        self.arg_names = list(inspect.signature(function).parameters)
-        self.launches: list[dict[str, Any]] = []
-        self.tried: list[dict[str, Any]] = []
-        self.shared_bytes = 0
-
-    def __getitem__(self, grid: Any) -> Any:
-        def launch(*args: Any, **kwargs: Any) -> None:
-            self.launches.append({**dict(zip(self.arg_names, args, strict=False)), **kwargs})
-
-        return launch
-
-    def warmup(self, *args: Any, grid: Any, **kwargs: Any) -> Any:
-        self.tried.append(kwargs)
-        return SimpleNamespace(metadata=SimpleNamespace(shared=self.shared_bytes))
-
-
-@pytest.fixture(autouse=True)
-def kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Recorder]]:
-    """Recorders in place of the kernels; vLLM's own lookup and kernels are back afterwards."""
-    recorders = {}
-    for module, name in KERNELS:
-        kernel = getattr(module, name)
-        recorders[name] = Recorder(getattr(kernel, "glmlab_wraps", kernel))
-        monkeypatch.setattr(module, name, recorders[name])
-    lookup = getattr(vllm_moe.get_moe_configs, "glmlab_wraps", vllm_moe.get_moe_configs)
-    monkeypatch.setattr(vllm_moe, "get_moe_configs", lookup)
-    monkeypatch.setattr(moe_tiles, "device_limits", lambda _device: {"shared_memory_bytes": 232_448})
-    if not hasattr(tl, "bfloat16"):  # vLLM without Triton has a placeholder that knows few types
-        monkeypatch.setattr(tl, "bfloat16", "bf16", raising=False)
-    forced.reset({})
-    lookup.cache_clear()
-    yield recorders
-    forced.reset({})
-    lookup.cache_clear()
-
-
-class Method(FusedMoEMethodBase):  # type: ignore[misc]  # vLLM is Any
-    """A quantization method that has come to its kernel."""
-
-    def __init__(self, experts: Any) -> None:
-        self.moe_kernel = SimpleNamespace(fused_experts=experts)
-
-    create_weights = get_fused_moe_quant_config = apply = None
-
-
-def moe_config(dtype: torch.dtype = torch.bfloat16) -> FusedMoEConfig:
-    return FusedMoEConfig(
-        num_experts=EXPERTS,
-        experts_per_token=TOP_K,
-        hidden_dim=K,
-        intermediate_size=N,
-        num_local_experts=EXPERTS,
-        num_logical_experts=EXPERTS,
-        activation=MoEActivation.SILU,
-        device="cpu",
-        routing_method=RoutingMethodType.Default,
-        moe_parallel_config=FusedMoEParallelConfig.make_no_parallel(),
-        in_dtype=dtype,
-    )
-
-
-def worker(experts: Any, weights: torch.dtype = torch.bfloat16, mode: str = "PIECEWISE") -> Any:
-    """As much of a vLLM worker as the seam asks for, around real experts."""
-    layer = torch.nn.Module()
-    layer.quant_method = Method(experts)
-    layer.moe_config = moe_config()
-    layer.hidden_size, layer.intermediate_size_per_partition = K, N
-    layer.w13_weight = torch.empty(EXPERTS, 2 * N, K, dtype=weights)
-    layer.w2_weight = torch.empty(EXPERTS, K, N, dtype=weights)
-    model = torch.nn.Sequential(torch.nn.Linear(2, 2), layer)
-    return SimpleNamespace(
-        device=torch.device("cpu"),
-        model_runner=SimpleNamespace(get_model=lambda: model),
-        vllm_config=SimpleNamespace(
-            compilation_config=SimpleNamespace(cudagraph_mode=SimpleNamespace(name=mode))
-        ),
-        layer=layer,
-    )
-
-
-@pytest.fixture
-def bf16() -> Any:
-    return worker(triton_moe.TritonExperts(moe_config(), FUSED_MOE_UNQUANTIZED_CONFIG))
-
-
-@pytest.fixture
-def fp8() -> Any:
-    quant = fp8_w8a8_moe_quant_config(
-        w1_scale=torch.ones(EXPERTS, 2 * N // 128, K // 128),
-        w2_scale=torch.ones(EXPERTS, K // 128, N // 128),
-        block_shape=[128, 128],
-    )
-    return worker(triton_moe.TritonExperts(moe_config(), quant), weights=torch.float8_e4m3fn)
-
-
-def run_layer(found: Any, tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One forward pass of real TritonExperts; what needs compiled operators is left out."""
-    experts = found.layer.quant_method.moe_kernel.fused_experts
-    monkeypatch.setattr(triton_moe, "moe_align_block_size", moe_compile._aligned)
-    monkeypatch.setattr(vllm_moe, "moe_align_block_size", moe_compile._aligned)
-    monkeypatch.setattr(type(experts), "activation", lambda *_: None)
-    monkeypatch.setattr(type(experts), "moe_sum", lambda *_: None)
-    room = tokens * TOP_K * max(2 * N, K)
-    experts.apply(
-        torch.empty(tokens, K, dtype=torch.bfloat16),
-        torch.zeros(tokens, K, dtype=torch.bfloat16),
-        found.layer.w13_weight,
-        found.layer.w2_weight,
-        torch.ones(tokens, TOP_K),
-        torch.zeros(tokens, TOP_K, dtype=torch.int32),
-        MoEActivation.SILU,
-        EXPERTS,
-        None,
-        None,
-        None,
-        torch.empty(room, dtype=torch.bfloat16),
-        torch.empty(room, dtype=torch.bfloat16),
-        None,
-        False,
-    )
 
 
 # ---------------------------------------------------------------------- the lookup
@@ -448,59 +307,3 @@ def test_the_real_cpu_engine_says_why_not(recipe: Recipe) -> None:
     assert not probed["moe_tiles"]["live"]
     assert "CPU, and tiles are those of vLLM's Triton kernels on GPUs" in probed["moe_tiles"]["why"]
     assert used == values == {}
-
-
-# ---------------------------------------------------------------------- compiling beforehand
-def signature(launch: dict[str, Any]) -> dict[str, Any]:
-    """What Triton compiles a launch for: types, and whether a number is 1 or a multiple of 16."""
-    found: dict[str, Any] = {}
-    for name, value in launch.items():
-        if isinstance(value, torch.Tensor):
-            found[name] = str(value.dtype)
-        elif isinstance(value, int) and not isinstance(value, bool) and not name.isupper():
-            found[name] = (value == 1, value % 16 == 0)
-        else:
-            found[name] = str(value)
-    return found
-
-
-@pytest.mark.parametrize("tokens", [1, 4, 16, 64])
-@pytest.mark.parametrize("dtype", ["bf16", "fp8"])
-def test_kernels_compiled_beforehand_are_those_that_are_launched(
-    dtype: Any, tokens: int, kernels: dict[str, Recorder], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Otherwise a benchmark would compile everything again, one after another."""
-    shape = MoeShape(EXPERTS, N, K, TOP_K, dtype)
-    config = {**Tile(16, 64, 64, 1, 4, 3).to_vllm(), "SPLIT_K": 1}
-    kernel = kernels["fused_moe_kernel"]
-    monkeypatch.setattr(vllm_moe, "moe_align_block_size", moe_compile._aligned)
-    moe_compile.launch_both(shape, tokens, config)
-    beforehand = [signature(launch) for launch in kernel.launches]
-    kernel.launches.clear()
-
-    monkeypatch.setattr(vllm_moe, "try_get_optimal_moe_config", lambda *_args, **_kwargs: config)
-    monkeypatch.setattr(vllm_moe, "apply_moe_activation", lambda *_: None)
-    monkeypatch.setattr(vllm_moe, "ops", SimpleNamespace(moe_sum=lambda *_: None))
-
-    def quantize(A: Any, A_scale: Any, quant_dtype: Any, **_: Any) -> tuple[Any, Any]:  # noqa: N803
-        if quant_dtype is None:
-            return A, None
-        return A.to(torch.float8_e4m3fn), torch.ones(A.shape[0], A.shape[1] // 128)
-
-    monkeypatch.setattr(vllm_moe, "moe_kernel_quantize_input", quantize)
-    loaded = torch.float8_e4m3fn if dtype == "fp8" else torch.bfloat16
-    scales = (torch.ones(EXPERTS, 2 * N // 128, K // 128), torch.ones(EXPERTS, K // 128, N // 128))
-    vllm_moe.fused_experts_impl(
-        torch.zeros(tokens, K, dtype=torch.bfloat16),
-        torch.zeros(EXPERTS, 2 * N, K).to(loaded),
-        torch.zeros(EXPERTS, K, N).to(loaded),
-        torch.ones(tokens, TOP_K),
-        torch.zeros(tokens, TOP_K, dtype=torch.int32),
-        use_fp8_w8a8=dtype == "fp8",
-        w1_scale=scales[0] if dtype == "fp8" else None,
-        w2_scale=scales[1] if dtype == "fp8" else None,
-        block_shape=shape.block_shape,
-    )
-    assert [signature(launch) for launch in kernel.launches] == beforehand
-    assert len(beforehand) == 2
-    assert beforehand[0]["compute_type"] == str(tl.bfloat16)
