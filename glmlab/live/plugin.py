@@ -1,7 +1,8 @@
 """The ``vllm.general_plugins`` entry point: how glmlab's code reaches every vLLM process.
 
 vLLM calls :func:`register` in the front end, in the engine core and in each worker, before the
-model is built. It must be safe to call again and must never take vLLM down with it.
+model is built. It is safe to call again. A server that asked for no knob comes up whatever becomes
+of glmlab; one that asked, and cannot have the knob, stops with the reason.
 """
 
 from __future__ import annotations

@@ -27,7 +27,6 @@ SEAMS: tuple[type[Seam], ...] = (
     MoeTiles,
     Fp8GemmTiles,
 )
-KNOBS: frozenset[str] = frozenset(name for seam in SEAMS for name in seam.KNOBS)
 # Knobs of the layers between attention; piecewise graphs hold them too.
 _OF_LAYERS = frozenset({*MoeTiles.KNOBS, *Fp8GemmTiles.KNOBS})
 
