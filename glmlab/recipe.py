@@ -63,8 +63,12 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     # identity
-    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    notes: str = ""
+    name: str = Field(
+        min_length=1,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="what it is called in studies and logs",
+    )
+    notes: str = Field("", description="for people")
     serving_engine: Literal["vllm", "sglang"] = Field(
         "vllm", description="what serves it; glmlab itself starts vLLM only"
     )
@@ -82,21 +86,29 @@ class Recipe(BaseModel):
         description="auto: the checkpoint's; dummy: vLLM's (all near zero); random: scaled as a"
         " trained model's, so that routing and attention do real work",
     )
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    quantization: str | None = None
-    max_model_len: Count | None = None
-    trust_remote_code: Flag = False
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto", description="number format of the weights that are not quantized, and of activations"
+    )
+    quantization: str | None = Field(
+        None, description="vLLM's name of a method; the checkpoint's own if unset"
+    )
+    max_model_len: Count | None = Field(None, description="tokens of one sequence at most, prompt and output")
+    trust_remote_code: Flag = Field(
+        default=False, description="run Python code that comes with the checkpoint"
+    )
     # KV cache
     kv_cache_dtype: KvDtype = "auto"
     kv_cache_bytes: Count | None = Field(None, description="fixed KV pool, in bytes per worker")
-    gpu_memory_utilization: float | None = Field(None, gt=0, le=1)
+    gpu_memory_utilization: float | None = Field(
+        None, gt=0, le=1, description="share of each GPU's memory that the engine may fill"
+    )
     block_size: Count | None = None
     prefix_caching: Flag = True
     # parallelism
     tensor_parallel: Count = 1
     pipeline_parallel: Count = 1
     expert_parallel: Flag = False
-    data_parallel: Count = 1
+    data_parallel: Count = Field(1, description="replicas of the model, each with requests of its own")
     decode_context_parallel: Count = Field(1, description="ranks that share the KV of one sequence")
     custom_all_reduce: Flag | None = Field(None, description="false: NCCL only")
     # attention and speculation
@@ -130,7 +142,7 @@ class Recipe(BaseModel):
     max_num_batched_tokens: Count | None = None
     long_prefill_token_threshold: CountOrZero = 0
     # everything else
-    seed: CountOrZero = 0
+    seed: CountOrZero = Field(0, description="of the engine's random numbers, and of random weights")
     engine_args: dict[str, Any] = Field(
         default_factory=dict, description="further vLLM EngineArgs, checked by vLLM's own names"
     )
