@@ -19,9 +19,8 @@ class Compiled:
 class Kernel:
     """A Triton kernel that keeps what it was launched and compiled with."""
 
-    arg_names = ()
-
-    def __init__(self) -> None:
+    def __init__(self, *arg_names: str) -> None:
+        self.arg_names = arg_names
         self.launches: list[dict[str, Any]] = []
         self.compiled: list[dict[str, Any]] = []
         self.shared_bytes = 50_000

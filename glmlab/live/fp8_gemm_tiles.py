@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from glmlab.live.kernel_launches import WatchedKernel, device_limits, refuse_what_cannot_run
+from glmlab.live.compile_ahead import Attempt, device_limits, refuse_what_cannot_run
+from glmlab.live.kernel_launches import WatchedKernel
 from glmlab.live.moe_layers import models
 from glmlab.live.tile_tables import TileKnob
 from glmlab.tiles import DEFAULT, FORM, Tile, TileTable
@@ -139,14 +140,15 @@ class Fp8GemmTiles:
         except ValueError as error:
             raise ValueError(f"{_knob.name}: {error}") from None
         kernel = getattr(importlib.import_module(_MODULE), _KERNEL)
+        attempts: list[Attempt] = []
         for tile in dict.fromkeys(table.values()):
             what = f"{_knob.name}: {tile}"
             for block_k in sorted({gemm.block_k for gemm in self._gemms}):
                 if reason := refusal(tile, block_k, self._limits["shared_memory_bytes"]):
                     raise ValueError(f"{what}: {reason}")
             gemm = self._gemms[0]  # sizes are no constants of this kernel: one stands for all
-            compile_it = functools.partial(kernel.compile, f"{gemm.n}x{gemm.k}", tile.to_vllm())
-            refuse_what_cannot_run(what, compile_it, self._limits)
+            attempts += kernel.attempts(what, f"{gemm.n}x{gemm.k}", tile.to_vllm())
+        refuse_what_cannot_run(attempts, self._limits)
 
     def set(self, name: str, value: Any) -> bool:
         _knob.ask(value)

@@ -3,16 +3,21 @@
 A kernel is a module global that its launcher looks up at call time, so it can be replaced by a
 :class:`WatchedKernel`. That one object does three things: it changes constants of a launch, it
 remembers what each launch had (a launch that is captured into a CUDA graph passes here too), and it
-compiles a variant for the launches seen so far, without launching it, so that a variant which
-cannot run is refused before anything of the engine is touched.
+can compile another value for the launches seen so far, without launching it
+(:mod:`glmlab.live.compile_ahead`).
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from glmlab.live.compile_ahead import Attempt
+
 Constants = dict[str, Any]
+
+_MOST_VARIANTS = 64  # of one kind; an engine has a handful, and keeping more would only cost memory
 
 
 class WatchedKernel:
@@ -25,8 +30,8 @@ class WatchedKernel:
     decide : callable
         Keyword arguments of a launch -> those to change. Called for each launch.
     kind : callable
-        Keyword arguments of a launch -> the kind of launch it is; the first of each kind is kept for
-        :meth:`compile`.
+        Keyword arguments of a launch -> the kind of launch it is. Of each kind, launches that Triton
+        compiles apart are kept for :meth:`attempts`.
     """
 
     def __init__(
@@ -39,7 +44,7 @@ class WatchedKernel:
         self.glmlab_wraps = kernel
         self._decide = decide
         self._kind = kind
-        self._seen: dict[str, tuple[tuple[Any, ...], Constants]] = {}
+        self._seen: dict[str, dict[tuple[Any, ...], Constants]] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.glmlab_wraps, name)
@@ -48,12 +53,11 @@ class WatchedKernel:
         launch = self.glmlab_wraps[grid]
 
         def watched(*args: Any, **kwargs: Any) -> Any:
-            kind = self._kind(kwargs)
-            if kind not in self._seen:
-                self._seen[kind] = (
-                    tuple(map(_without_storage, args)),
-                    {name: _without_storage(value) for name, value in kwargs.items()},
-                )
+            variants = self._seen.setdefault(self._kind(kwargs), {})
+            compiled_for = (*map(_compiled_for, args), *map(_compiled_for, kwargs.values()))
+            if compiled_for not in variants and len(variants) < _MOST_VARIANTS:
+                named = {**dict(zip(self.glmlab_wraps.arg_names, args, strict=False)), **kwargs}
+                variants[compiled_for] = {name: _without_storage(value) for name, value in named.items()}
             return launch(*args, **{**kwargs, **self._decide(kwargs)})
 
         return watched
@@ -62,25 +66,27 @@ class WatchedKernel:
         """Forget launches: the next engine of this process may have other sizes and types."""
         self._seen.clear()
 
-    def compile(self, kind: str, constants: Constants) -> Any:
-        """Compile the kernel as a launch of this kind with other constants would.
+    def attempts(self, what: str, kind: str, constants: Constants) -> list[Attempt]:
+        """To compile the kernel as the launches of a kind seen so far would with other constants.
 
         Parameters
         ----------
+        what : str
+            The setting, for messages.
         kind : str
-            As the launch was called; nothing happens before the first of its kind.
+            As the launches were called; there is nothing to compile before the first of its kind.
         constants : dict
-            Constants and launch options to change.
-
-        Returns
-        -------
-        triton CompiledKernel or None
-            Kept in Triton's caches, so the launch itself will not compile again.
+            Arguments and launch options to change, by name.
         """
-        if kind not in self._seen:
-            return None
-        args, kwargs = self._seen[kind]
-        return self.glmlab_wraps.warmup(*args, grid=(1,), **{**kwargs, **constants})
+        launches: dict[tuple[Any, ...], Constants] = {}
+        for seen in self._seen.get(kind, {}).values():
+            launch = {**seen, **constants}
+            # Two that differed in what changes now are one.
+            launches.setdefault(tuple(map(_compiled_for, launch.values())), launch)
+        return [
+            Attempt(what, functools.partial(self.glmlab_wraps.warmup, grid=(1,), **launch))
+            for launch in launches.values()
+        ]
 
 
 class Used:
@@ -105,6 +111,14 @@ class Used:
         }
 
 
+def _compiled_for(value: Any) -> Any:
+    """What Triton tells apart of one argument: 1, multiples of 16 and other numbers; types."""
+    kind = type(value)
+    if kind is int:
+        return 1 if value == 1 else "16n" if value % 16 == 0 else "n"
+    return value if kind in (bool, str) else kind
+
+
 def _without_storage(value: Any) -> Any:
     """A tensor's type alone: keeping the tensor would keep its memory."""
     if not hasattr(value, "data_ptr"):
@@ -112,54 +126,3 @@ def _without_storage(value: Any) -> Any:
     from triton.runtime.jit import MockTensor
 
     return MockTensor(value.dtype)
-
-
-def refuse_what_cannot_run(what: str, compile_it: Callable[[], Any], limits: Mapping[str, int]) -> None:
-    """Compile, and hold the result against the device's limits.
-
-    Parameters
-    ----------
-    what : str
-        The setting, for the message.
-    compile_it : callable
-        Gives a compiled kernel or ``None``.
-    limits : mapping
-        As :func:`device_limits` gives them.
-
-    Raises
-    ------
-    ValueError
-        In one line, if it does not compile or could not be launched.
-    """
-    try:
-        kernel = compile_it()
-    except Exception as error:  # Triton raises many kinds, MLIR's PassManager plain RuntimeErrors
-        raise ValueError(f"{what}: the kernel does not compile: {_said(error)}") from error
-    if kernel is None:
-        return
-    needs = int(kernel.metadata.shared)
-    allowed = limits["shared_memory_bytes"]
-    if needs > allowed:
-        raise ValueError(
-            f"{what}: the kernel needs {needs:,} bytes of shared memory, a block of this GPU has"
-            f" {allowed:,}; take a smaller tile or fewer stages"
-        )
-
-
-def _said(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1] if lines else 'no message'}"
-
-
-def device_limits(device: Any) -> dict[str, int]:
-    """What one thread block of a CUDA device may take.
-
-    Returns
-    -------
-    dict
-        ``shared_memory_bytes`` (the opt-in limit: 101,376 on SM120, 232,448 on Hopper).
-    """
-    import torch
-
-    properties = torch.cuda.get_device_properties(device)
-    return {"shared_memory_bytes": int(properties.shared_memory_per_block_optin)}

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from glmlab.live.kernel_launches import WatchedKernel, device_limits, refuse_what_cannot_run
+from glmlab.live.compile_ahead import Attempt, device_limits, refuse_what_cannot_run
+from glmlab.live.kernel_launches import WatchedKernel
 from glmlab.live.moe_layers import MoeLayer, moe_layers
 from glmlab.live.tile_tables import TRITON_STAGES, TRITON_WARPS, TileKnob
 from glmlab.tiles import DEFAULT, FORM, Tile, TileTable
@@ -157,25 +158,18 @@ class MoeTiles:
             table = TileTable.parse(value)
         except ValueError as error:
             raise ValueError(f"{_knob.name}: {error}") from None
-        for tile in dict.fromkeys(table.values()):
-            for layer in self._layers.readers:
-                if reason := refusal(tile, layer, self._limits["shared_memory_bytes"]):
-                    raise ValueError(f"{_knob.name}: {tile}: {reason}")
-                self._try_out(tile, layer)
+        pairs = [(tile, layer) for tile in dict.fromkeys(table.values()) for layer in self._layers.readers]
+        for tile, layer in pairs:
+            if reason := refusal(tile, layer, self._limits["shared_memory_bytes"]):
+                raise ValueError(f"{_knob.name}: {tile}: {reason}")
+        refuse_what_cannot_run([attempt for pair in pairs for attempt in self._attempts(*pair)], self._limits)
 
-    def _try_out(self, tile: Tile, layer: MoeLayer) -> None:
-        """Compile what a launch would, for each product of the layer that was launched before."""
+    def _attempts(self, tile: Tile, layer: MoeLayer) -> Iterator[Attempt]:
+        """What launches would compile, for each product of the layer that was launched before."""
         kernel = getattr(importlib.import_module(_HOME[layer.kernel]), layer.kernel)
+        constants = _launch_constants(tile, layer, kernel.arg_names)
         for n, k in layer.gemms:
-            refuse_what_cannot_run(
-                f"{_knob.name}: {tile}",
-                functools.partial(
-                    kernel.compile,
-                    _kind_of(n, k, layer.dtype_name),
-                    _launch_constants(tile, layer, kernel.arg_names),
-                ),
-                self._limits,
-            )
+            yield from kernel.attempts(f"{_knob.name}: {tile}", _kind_of(n, k, layer.dtype_name), constants)
 
     def set(self, name: str, value: Any) -> bool:
         _knob.ask(value)

@@ -9,12 +9,14 @@ tile comes from ``_get_tile_size``, its warps and stages are Triton's defaults. 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from glmlab.live import attention_groups as groups
+from glmlab.live.compile_ahead import Attempt, device_limits, refuse_what_cannot_run
 from glmlab.live.forced import force, forced, release
-from glmlab.live.kernel_launches import Used, WatchedKernel, device_limits, refuse_what_cannot_run
+from glmlab.live.kernel_launches import Used, WatchedKernel
+from glmlab.live.split_kv_builder import remember_own, resize, rows_of, split_threshold
 
 BACKEND = "TRITON_ATTN"
 TRITON_WARPS, TRITON_STAGES = 4, 3  # Triton's own where a launch names none (CUDAOptions)
@@ -62,8 +64,9 @@ def forget() -> None:
 
     _used.clear()
     _decode_was_split.clear()
-    if isinstance(getattr(ops, "kernel_unified_attention", None), WatchedKernel):
-        ops.kernel_unified_attention.forget()
+    for name in ("kernel_unified_attention", "reduce_segments"):
+        if isinstance(getattr(ops, name, None), WatchedKernel):
+            getattr(ops, name).forget()
 
 
 def install() -> str:
@@ -73,7 +76,8 @@ def install() -> str:
         from vllm.v1.attention.ops import triton_unified_attention as ops
     except ImportError as error:
         return f"this vLLM has no {BACKEND} ({error})"
-    if not hasattr(ops, "kernel_unified_attention") or not hasattr(ops, "_get_tile_size"):
+    parts = ("kernel_unified_attention", "reduce_segments", "_get_tile_size")
+    if not all(hasattr(ops, part) for part in parts):
         return f"this vLLM's {BACKEND} kernel is not the one that 0.26 to 0.33 have"
     if isinstance(ops.kernel_unified_attention, WatchedKernel):
         return ""
@@ -88,79 +92,19 @@ def install() -> str:
     tile_size.glmlab_wraps = own_tile  # type: ignore[attr-defined]
     ops._get_tile_size = tile_size
     ops.kernel_unified_attention = WatchedKernel(ops.kernel_unified_attention, decide=_decide, kind=_kind)
+    # Left as it is: it has the segment count too, so it is compiled anew with each.
+    ops.reduce_segments = WatchedKernel(ops.reduce_segments, decide=lambda _: {}, kind=lambda _: "reduce")
     own_init = Builder.__init__
 
     @functools.wraps(own_init)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         own_init(self, *args, **kwargs)
-        _remember_own(self)
+        remember_own(self)
         if forced("kv_splits") or forced("kv_split_min_grid"):
             resize(self)
 
     Builder.__init__ = init
     return ""
-
-
-def _remember_own(builder: Any) -> None:
-    """Keep what vLLM chose, for going back."""
-    builder.glmlab_own = {
-        "splits": builder.num_par_softmax_segments,
-        "threshold": builder.seq_threshold_3D,
-        "adaptive_seqs": getattr(builder, "max_seqs_64_segments", 0),
-        "rows": builder.softmax_segm_max.shape[0],
-        "heads": builder.softmax_segm_output.shape[1],
-        "head_size": builder.softmax_segm_output.shape[3],
-    }
-
-
-def resize(builder: Any) -> None:
-    """Give a builder the forced values, with scratch to match.
-
-    Graphs that were captured with the old scratch must be gone.
-    """
-    own = builder.glmlab_own
-    wanted = forced("kv_splits")
-    splits = wanted or own["splits"]
-    threshold = split_threshold(builder)
-    rows = own["rows"] if not wanted and threshold == own["threshold"] else _rows(own, threshold)
-    if hasattr(builder, "max_seqs_64_segments"):
-        # On SM12x 0.32 switches between 64 and 16 segments by batch size; with 0 it never does.
-        builder.max_seqs_64_segments = 0 if wanted else own["adaptive_seqs"]
-    builder.num_par_softmax_segments = splits
-    builder.seq_threshold_3D = threshold
-    # The old scratch goes first, so that both never exist at once.
-    builder.softmax_segm_output = builder.softmax_segm_max = builder.softmax_segm_expsum = None
-    shape = (rows, own["heads"], splits)
-    builder.softmax_segm_output = _scratch(builder, (*shape, own["head_size"]))
-    builder.softmax_segm_max = _scratch(builder, shape)
-    builder.softmax_segm_expsum = _scratch(builder, shape)
-
-
-def _scratch(builder: Any, shape: tuple[int, ...]) -> Any:
-    import torch
-
-    return torch.empty(shape, dtype=torch.float32, device=builder.device)
-
-
-def _rows(own: Mapping[str, int], threshold: int) -> int:
-    """Rows of scratch: one per sequence, or (0.33, speculating) one per token that is verified."""
-    return threshold * max(own["rows"] // own["threshold"], 1)
-
-
-def split_threshold(builder: Any, min_grid: int | None = None) -> int:
-    """Sequences up to which decode is split, by vLLM's own rule for a minimal launch grid.
-
-    ``min_grid // kv_heads``, moved to the nearest size that a CUDA graph is captured for, so that
-    each graph holds one kind of kernel (``TritonAttentionMetadataBuilder.__init__``).
-    """
-    grid = min_grid or forced("kv_split_min_grid")
-    if not grid:
-        return int(builder.glmlab_own["threshold"])
-    threshold = max(grid // builder.num_heads_kv, 1)
-    if builder.decode_cudagraph_enabled:
-        sizes = builder.vllm_config.compilation_config.cudagraph_capture_sizes
-        threshold = min(sizes, key=lambda size: abs(size - threshold))
-    return int(threshold)
 
 
 class TritonAttention:
@@ -260,7 +204,7 @@ class TritonAttention:
         total = 0
         for builder in self._builders:
             own, now = builder.glmlab_own, builder.num_par_softmax_segments
-            rows = _rows(own, split_threshold(builder, min_grid))
+            rows = rows_of(own, split_threshold(builder, min_grid))
             total += rows * own["heads"] * (splits or now) * (own["head_size"] + 2) * 4
         return total
 
@@ -350,9 +294,13 @@ class TritonAttention:
                     f" GPU has room for {max(room, 0) / 1e9:.2f} GB; take fewer splits or give vLLM a"
                     " smaller gpu_memory_utilization"
                 )
+        refuse_what_cannot_run(self._attempts(changes), self._limits)
+
+    def _attempts(self, changes: Mapping[str, Any]) -> Iterator[Attempt]:
+        """Kernels that launches would have after a change, as far as they do not have them now."""
         from vllm.v1.attention.ops import triton_unified_attention as ops
 
-        after = {**self.values(), **changes}
+        after, splits = {**self.values(), **changes}, changes.get("kv_splits")
         for kind, phase in (("split", "decode"), ("decode", "decode"), ("prefill", "prefill")):
             touched = {n: v for n, v in changes.items() if n.startswith(f"attn_{phase}")}
             if kind == "decode" and "attn_prefill_tile" in changes:  # decode that is not split takes it too
@@ -367,11 +315,11 @@ class TritonAttention:
             }
             if kind == "split" and after["kv_splits"]:
                 constants["NUM_SEGMENTS_PER_SEQ"] = after["kv_splits"]
-            refuse_what_cannot_run(
-                _listed(touched or {"kv_splits": splits}),
-                functools.partial(ops.kernel_unified_attention.compile, kind, constants),
-                self._limits,
-            )
+            what = _listed(touched or {"kv_splits": splits})
+            yield from ops.kernel_unified_attention.attempts(what, kind, constants)
+            if kind == "split":
+                del constants["num_warps"], constants["num_stages"]  # of the kernel that is decided
+                yield from ops.reduce_segments.attempts(what, "reduce", constants)
 
     def set(self, name: str, value: Any) -> bool:
         _used.clear()

@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from glmlab.live import attention_groups as groups
+from glmlab.live.compile_ahead import device_limits, refuse_what_cannot_run
 from glmlab.live.forced import force, forced, release
-from glmlab.live.kernel_launches import Used, WatchedKernel, device_limits, refuse_what_cannot_run
+from glmlab.live.kernel_launches import Used, WatchedKernel
 
 BACKEND = "TRITON_MLA"
 _MOST_SPLITS = 1024
@@ -27,6 +28,7 @@ _CONSTANT = {
     "attn_decode_warps": "num_warps",
     "attn_decode_stages": "num_stages",
 }
+_KERNELS = ("_fwd_grouped_kernel_stage1", "_fwd_kernel_stage2")
 
 _used = Used()
 
@@ -45,8 +47,9 @@ def forget() -> None:
     from vllm.v1.attention.ops import triton_decode_attention as ops
 
     _used.clear()
-    if isinstance(getattr(ops, "_fwd_grouped_kernel_stage1", None), WatchedKernel):
-        ops._fwd_grouped_kernel_stage1.forget()
+    for name in _KERNELS:
+        if isinstance(getattr(ops, name, None), WatchedKernel):
+            getattr(ops, name).forget()
 
 
 def install() -> str:
@@ -57,7 +60,7 @@ def install() -> str:
     except ImportError as error:
         return f"this vLLM has no {BACKEND} ({error})"
     own = getattr(triton_mla, "_compute_num_kv_splits", None)
-    if own is None or not hasattr(ops, "_fwd_grouped_kernel_stage1"):
+    if own is None or not all(hasattr(ops, name) for name in _KERNELS):
         return f"this vLLM's {BACKEND} is not the one that 0.26 to 0.33 have"
     if hasattr(own, "glmlab_wraps"):
         return ""
@@ -70,6 +73,10 @@ def install() -> str:
     triton_mla._compute_num_kv_splits = kv_splits
     ops._fwd_grouped_kernel_stage1 = WatchedKernel(
         ops._fwd_grouped_kernel_stage1, decide=_decide, kind=lambda _: "decode"
+    )
+    # Left as it is: it has the split count too, so it is compiled anew with each.
+    ops._fwd_kernel_stage2 = WatchedKernel(
+        ops._fwd_kernel_stage2, decide=lambda _: {}, kind=lambda _: "merge"
     )
     return ""
 
@@ -191,15 +198,27 @@ class TritonMla:
         from vllm.v1.attention.ops import triton_decode_attention as ops
 
         after = {**self.values(), **changes}
+        splits = after["kv_splits"] or self._own_splits()
+        of_splits = {"NUM_KV_SPLITS": splits, **self._strides(splits)}
         constants = {constant: after[name] for name, constant in _CONSTANT.items()}
-        if after["kv_splits"]:
-            constants["NUM_KV_SPLITS"] = after["kv_splits"]
         shown = ", ".join(f"{name} = {value}" for name, value in changes.items())
         refuse_what_cannot_run(
-            shown,
-            functools.partial(ops._fwd_grouped_kernel_stage1.compile, "decode", constants),
+            [
+                *ops._fwd_grouped_kernel_stage1.attempts(shown, "decode", {**of_splits, **constants}),
+                *ops._fwd_kernel_stage2.attempts(shown, "merge", of_splits),
+            ],
             device_limits(self._worker.device),
         )
+
+    def _strides(self, splits: int) -> dict[str, int]:
+        """Of the scratch, rows x heads x splits x (latent + 1): Triton compiles for multiples of 16 apart."""
+        builder = self._builders[0]
+        one = int(builder.mla_dims.kv_lora_rank) + 1
+        return {
+            "stride_mid_ob": builder.num_heads * splits * one,
+            "stride_mid_oh": splits * one,
+            "stride_mid_os": one,
+        }
 
     def set(self, name: str, value: Any) -> bool:
         _used.clear()

@@ -92,3 +92,28 @@ def test_mla_leaves_room_on_the_gpu(mla: TritonMla) -> None:
     high = mla.probe()["kv_splits"]["high"]
     assert high * per_split <= FREE_BYTES + 264 * per_split
     assert "264" in mla.probe()["kv_splits"]["why"]
+
+
+def test_both_kernels_are_compiled_with_the_strides_of_the_new_count(
+    mla: TritonMla, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Triton compiles for strides that are multiples of 16 apart: 264 x 513 is none, 64 x 513 is."""
+    from vllm.v1.attention.ops import triton_decode_attention as ops
+
+    first, second = ops._fwd_grouped_kernel_stage1, ops._fwd_kernel_stage2
+    monkeypatch.setattr(second, "glmlab_wraps", Kernel())
+    monkeypatch.setattr(second, "_seen", {})
+    strides = {"stride_mid_ob": 16 * 264 * 513, "stride_mid_oh": 264 * 513, "stride_mid_os": 513}
+    first[(1,)](BLOCK_N=32, NUM_KV_SPLITS=264, num_warps=4, num_stages=2, **strides)
+    second[(1,)](NUM_KV_SPLITS=264, num_warps=4, num_stages=2, **strides)
+    mla.check({"kv_splits": 64, "attn_decode_warps": 8})
+    wanted = {
+        "NUM_KV_SPLITS": 64,
+        "stride_mid_ob": 16 * 64 * 513,
+        "stride_mid_oh": 64 * 513,
+        "stride_mid_os": 513,
+    }
+    for kernel, warps in ((first, 8), (second, 4)):
+        (done,) = kernel.glmlab_wraps.compiled
+        assert {name: done[name] for name in wanted} == wanted
+        assert done["num_warps"] == warps

@@ -14,7 +14,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("vllm")
 
-from glmlab.live import forced, kernel_launches, triton_attention  # noqa: E402
+from glmlab.live import forced, triton_attention  # noqa: E402
 from glmlab.live.triton_attention import TritonAttention  # noqa: E402
 from tests.attention_doubles import (  # noqa: E402
     FREE_BYTES,
@@ -73,6 +73,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     watched = Kernel()
     monkeypatch.setattr(ops.kernel_unified_attention, "glmlab_wraps", watched)
     monkeypatch.setattr(ops.kernel_unified_attention, "_seen", {})
+    monkeypatch.setattr(ops.reduce_segments, "_seen", {})
     triton_attention.forget()
     return watched
 
@@ -199,7 +200,7 @@ def test_a_change_is_compiled_before_anything_is_touched(seam: TritonAttention, 
     kernel.shared_bytes = 110_000
     with pytest.raises(ValueError, match=r"attn_decode_tile = 128: .*110,000 bytes.* has 101,376"):
         seam.check({"attn_decode_tile": 128})
-    assert kernel.compiled[-1]["TILE_SIZE"] == 128
+    assert {done["TILE_SIZE"] for done in kernel.compiled} == {128}
     kernel.error = RuntimeError("PassManager::run failed")
     with pytest.raises(ValueError, match="does not compile: RuntimeError: PassManager::run failed"):
         seam.check({"attn_decode_stages": 7})
@@ -241,16 +242,23 @@ def test_another_backend_says_so() -> None:
     assert seam.values() == seam.used() == {}
 
 
-def test_a_seen_launch_keeps_no_tensor() -> None:
-    kernel = Kernel()
-    watched = kernel_launches.WatchedKernel(kernel, decide=lambda _: {}, kind=lambda _: "all")
-    assert watched.compile("all", {}) is None
-    watched[(1,)](torch.empty(8), size=3)
-    watched.compile("all", {"num_warps": 2})
-    done = kernel.compiled[0]
-    assert done["size"] == 3
-    assert done["num_warps"] == 2
-    assert not isinstance(done["args"][0], torch.Tensor)
+def test_a_value_is_compiled_for_every_batch_that_triton_tells_apart(
+    seam: TritonAttention, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the captures compile what is left, one after another."""
+    from vllm.v1.attention.ops import triton_unified_attention as ops
+
+    merge = Kernel()
+    monkeypatch.setattr(ops.reduce_segments, "glmlab_wraps", merge)
+    for sequences in (1, 2, 4, 8, 16, 32):
+        launch(split=16, sequences=sequences)
+        ops.reduce_segments[(1,)](num_seqs=sequences, NUM_SEGMENTS_PER_SEQ=16, TILE_SIZE=32)
+    seam.check({"kv_splits": 64, "attn_decode_warps": 8})
+    for compiled in (kernel.compiled, merge.compiled):
+        assert sorted(done["num_seqs"] for done in compiled) == [1, 2, 16]
+        assert {done["NUM_SEGMENTS_PER_SEQ"] for done in compiled} == {64}
+    assert {done["num_warps"] for done in kernel.compiled} == {8}
+    assert all("num_warps" not in done for done in merge.compiled), "it keeps its own"
 
 
 # ------------------------------------------------------------------------------- what went wrong once
@@ -293,14 +301,14 @@ def test_launches_of_two_values_prove_neither(seam: TritonAttention) -> None:
 def test_another_engine_of_the_process_starts_with_nothing_seen(
     seam: TritonAttention, kernel: Kernel
 ) -> None:
-    from vllm.v1.attention.ops import triton_unified_attention as ops
 
     launch(split=16, HEAD_SIZE=64)
     triton_attention.forget()
     assert seam.used() == {}
     launch(split=16, HEAD_SIZE=128)
-    ops.kernel_unified_attention.compile("split", {})
-    assert kernel.compiled[-1]["HEAD_SIZE"] == 128
+    kernel.compiled.clear()
+    seam.check({"kv_splits": 64})
+    assert [done["HEAD_SIZE"] for done in kernel.compiled] == [128]
 
 
 def test_decode_that_is_not_split_is_tried_out_with_its_tile(seam: TritonAttention, kernel: Kernel) -> None:
