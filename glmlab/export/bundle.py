@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
 import tempfile
 from pathlib import Path
@@ -13,15 +12,12 @@ from pydantic import BaseModel, ConfigDict
 
 import glmlab
 from glmlab.errors import ExportError
-from glmlab.export.serve import plugin_knobs, serve_arguments, serve_command, serve_environment
-from glmlab.export.tuned_tiles import FOLDER, VARIABLE, tuned_files
-from glmlab.knobs import Params
+from glmlab.export.outcome import Outcome, outcome_of
+from glmlab.export.tuned_tiles import VARIABLE
 from glmlab.measurement import Evidence
-from glmlab.recipe import Recipe
 from glmlab.storage import StudyStore
 from glmlab.summary import Summary, summarize
 from glmlab.trial_record import TrialRecord
-from glmlab.yaml_text import dump_yaml
 
 _SCHEMA = 1
 _FILES = {
@@ -91,38 +87,32 @@ def export_bundle(store: StudyStore, directory: str | Path) -> Bundle:
     target = Path(directory)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ExportError(f"{target}: exists and is not empty; name a new directory")
-    tuned = found.verdict.outcome == "win"
-    # Without a win the recipe goes out as it came in, not even with vLLM's defaults spelled out.
-    recipe = tuned_recipe(store, found.best.params if tuned else {})
-    command = f"source env.sh && {serve_command()}"
-    tiles = tuned_files(recipe, store.provenance)
+    outcome = outcome_of(store, found)
     bundle = Bundle(
         directory=target,
         files=_FILES
-        | dict.fromkeys(tiles, f"tiles of the experts' kernel; vLLM reads them through {VARIABLE}"),
-        tuned=tuned,
+        | {
+            name: f"tiles of the experts' kernel; vLLM reads them through {VARIABLE}"
+            for name in outcome.files
+            if name not in _FILES
+        },
+        tuned=outcome.tuned,
         evidence=found.evidence,
         headline=found.headline,
-        command=command,
+        command=outcome.command,
     )
-    _write(target, _contents(store, found, recipe, bundle) | tiles)
+    _write(target, _contents(store, found, outcome))
     return bundle
 
 
-def tuned_recipe(store: StudyStore, params: Params) -> Recipe:
-    """The baseline's recipe with other values."""
-    base = Recipe.parse(store.recipe, where=f"recipe of study {store.name}")
-    return base.replace(**params)
-
-
-def _contents(store: StudyStore, found: Summary, recipe: Recipe, bundle: Bundle) -> dict[str, str]:
+def _contents(store: StudyStore, found: Summary, outcome: Outcome) -> dict[str, str]:
     evidence = {
         "schema_version": _SCHEMA,
         "glmlab": glmlab.__version__,
-        "tuned": bundle.tuned,
+        "tuned": outcome.tuned,
         "evidence": found.evidence,
         "summary": found.to_json(),
-        "recipe_fingerprint": recipe.fingerprint,
+        "recipe_fingerprint": outcome.recipe.fingerprint,
         "spec": store.spec,
         "provenance": store.provenance,
         "trials": [_trial(r, found) for r in store.records()],
@@ -130,21 +120,9 @@ def _contents(store: StudyStore, found: Summary, recipe: Recipe, bundle: Bundle)
         if found.best
         else [],
     }
-    comment = f"# Written by glmlab {glmlab.__version__} from study {store.name}.\n"
-    if found.evidence != "measured":
-        comment += (
-            f"# {found.evidence.upper()}, NOT MEASURED: {'; '.join(found.origins) or 'see evidence.json'}\n"
-        )
-    environment = serve_environment(recipe)
-    exports = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
-    if any(name.startswith(f"{FOLDER}/") for name in bundle.files):
-        exports.append(f'export {VARIABLE}="$(cd "$(dirname "${{BASH_SOURCE[0]:-$0}}")" && pwd)/{FOLDER}"')
-    return {
-        "recipe.yaml": comment + recipe.to_yaml(),
-        "serve.yaml": comment + dump_yaml(serve_arguments(recipe)),
-        "env.sh": "\n".join([comment.rstrip(), *exports, ""]),
+    return outcome.files | {
         "evidence.json": json.dumps(evidence, indent=1) + "\n",
-        "README.md": _readme(store, found, recipe, bundle),
+        "README.md": _readme(store, found, outcome),
     }
 
 
@@ -157,41 +135,20 @@ def _trial(record: TrialRecord, found: Summary) -> dict[str, Any]:
     return body
 
 
-def _readme(store: StudyStore, found: Summary, recipe: Recipe, bundle: Bundle) -> str:
-    what = "Tuned settings" if bundle.tuned else "The default settings: nothing better was proved"
+def _readme(store: StudyStore, found: Summary, outcome: Outcome) -> str:
+    what = "Tuned settings" if outcome.tuned else "The default settings: nothing better was proved"
     lines = [
-        f"# {recipe.name}, from study {store.name}",
+        f"# {outcome.recipe.name}, from study {store.name}",
         *_caution(found),
         "",
         f"{what}. {found.headline}.",
         "",
-        f"    {bundle.command}",
+        f"    {outcome.command}",
         "",
         f"Evidence: {found.evidence}; see evidence.json.",
     ]
-    forced = plugin_knobs(recipe)
-    if forced:
-        names = ", ".join(f"`{name}`" for name in forced)
-        lines += [
-            "",
-            (
-                f"{names}: vLLM has no option for this. The environment that serves must have glmlab"
-                " installed; its vLLM plugin reads GLMLAB_KNOBS from env.sh and logs a line with the"
-                " knobs in force. Without that line the setting is not in force."
-            ),
-        ]
-    if tuned := [name for name in bundle.files if name.startswith(f"{FOLDER}/")]:
-        lines += [
-            "",
-            (
-                f"`moe_tiles` is in {', '.join(f'`{name}`' for name in tuned)}. vLLM looks for just that"
-                " name, made from the experts on a rank, their size and the GPU, and logs `Using"
-                " configuration from` when it has found it. With another GPU or other parallelism it takes"
-                " its own tiles."
-            ),
-        ]
-    if recipe.weights == "random":
-        lines += ["", "The model has random weights: this bundle shows the way, it serves no answers."]
+    for remark in outcome.remarks:
+        lines += ["", remark]
     return "\n".join(lines) + "\n"
 
 

@@ -6,10 +6,9 @@ import json
 from typing import Any
 
 from glmlab.engines.vllm_args import engine_arguments, engine_environment
-from glmlab.errors import ExportError, InstallError
+from glmlab.errors import ExportError
 from glmlab.recipe import Recipe
 from glmlab.tiles import DEFAULT
-from glmlab.vllm_install import installed_vllm
 
 # Live knobs that no option, variable or file of vLLM's own can set: glmlab's plugin sets them at
 # start. Beside each the value that leaves the choice to vLLM, and then needs no plugin.
@@ -68,9 +67,9 @@ def serve_arguments(recipe: Recipe) -> dict[str, Any]:
 _TRUE_BY_DEFAULT = frozenset({"enable_prefix_caching", "enable_chunked_prefill"})
 
 
-def serve_environment(recipe: Recipe) -> dict[str, str]:
-    """Variables that must be set before vLLM starts."""
-    environment = engine_environment(recipe, for_cpu=_for_cpu())
+def serve_environment(recipe: Recipe, *, for_cpu: bool) -> dict[str, str]:
+    """Variables that must be set before vLLM starts, be it the CPU engine or not."""
+    environment = engine_environment(recipe, for_cpu=for_cpu)
     if recipe.cpu_split_kv is not None:
         environment["VLLM_CPU_ATTN_SPLIT_KV"] = str(int(recipe.cpu_split_kv))
     forced = plugin_knobs(recipe)
@@ -79,20 +78,12 @@ def serve_environment(recipe: Recipe) -> dict[str, str]:
     return environment
 
 
-def _for_cpu() -> bool:
-    """Whether the vLLM here is the CPU engine; a machine without vLLM may export as well."""
-    try:
-        return installed_vllm().for_cpu
-    except InstallError:
-        return False
-
-
-def serve_command() -> str:
+def serve_command(*, for_cpu: bool) -> str:
     """The command that starts a server with ``serve.yaml``.
 
     The ``vllm`` command of the vllm-cpu distribution looks for a distribution named vllm and fails.
     """
-    if _for_cpu():
+    if for_cpu:
         return "python -m vllm.entrypoints.openai.api_server --config serve.yaml"
     return "vllm serve --config serve.yaml"
 
