@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from glmlab.recipe import Recipe
     from glmlab.recipe_book import find_recipe
     from glmlab.rules import check
+    from glmlab.session import Session, attach
     from glmlab.study import Study
     from glmlab.workload import Workload
 
@@ -29,8 +30,10 @@ _HOME = {
     "KnobSpace": "glmlab.knobs",
     "Measurement": "glmlab.measurement",
     "Recipe": "glmlab.recipe",
+    "Session": "glmlab.session",
     "Study": "glmlab.study",
     "Workload": "glmlab.workload",
+    "attach": "glmlab.session",
     "check": "glmlab.rules",
     "doctor": "glmlab.diagnosis",
     "find_recipe": "glmlab.recipe_book",
@@ -44,8 +47,10 @@ __all__ = [
     "KnobSpace",
     "Measurement",
     "Recipe",
+    "Session",
     "Study",
     "Workload",
+    "attach",
     "check",
     "doctor",
     "find_recipe",

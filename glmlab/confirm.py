@@ -49,6 +49,7 @@ def confirm(
     for index in range(len(store.visits(best.number)), 2 * rounds):
         if stop():
             return
+        show.running(f"confirmation, visit {index + 1} of {2 * rounds}")
         side = _side(index)
         params, other = best.params, baseline.params
         if side == "baseline":
@@ -58,9 +59,11 @@ def confirm(
                 runner.leave(other)
             visit = _visit(spec, runner, side, index // 2, params)
         except (EngineError, InputError) as error:
+            runner.check_not_aborted()
             show.message(f"confirmation stopped: {error}; run the study again to continue it")
             return
         store.add_visit(best.number, visit)
+        show.visit(visit, index + 1, 2 * rounds)
     verdict = _judge(spec, store.visits(best.number), best.params, baseline.params)
     store.verdict = {"best": best.number, "verdict": _labelled(verdict, spec).model_dump()}
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from glmlab.engines import Engine
+from glmlab.engines.handle import EngineHandle
 from glmlab.errors import EngineError, GraphsLostError
 from glmlab.knob_table import KNOBS
 from glmlab.recipe import Recipe
@@ -40,9 +41,18 @@ class EngineKeeper:
         Whose live knobs every engine starts with, before those of its trial are applied: a value
         that cannot be had then fails its own trial, not the start of a whole plan. As the recipe of
         the plan has them by default.
+    handle : EngineHandle, optional
+        What another thread ends the engine by.
     """
 
-    def __init__(self, start: StartEngine, ceilings: Mapping[str, int], base: Recipe | None = None) -> None:
+    def __init__(
+        self,
+        start: StartEngine,
+        ceilings: Mapping[str, int],
+        base: Recipe | None = None,
+        handle: EngineHandle | None = None,
+    ) -> None:
+        self.handle = handle or EngineHandle()
         self._start = start
         self._ceilings = dict(ceilings)
         self._engine: Engine | None = None
@@ -76,6 +86,7 @@ class EngineKeeper:
         """
         plan = plan_key(recipe)
         rebuild_s, notes = 0.0, []
+        self.handle.check()
         if self._engine is None or plan != self._plan:
             begin = self.now()
             self.close()

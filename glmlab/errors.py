@@ -11,7 +11,9 @@ GlmlabError
 │   ├── StorageError            unreachable, unwritable, locked or newer storage
 │   ├── ExportError             a bundle that cannot be written
 │   ├── RecordingError          a recording that cannot be read, or does not hold what is asked
+│   ├── SessionError            a session that is asked for what it cannot do now
 │   └── InstallError            vLLM missing, doubled or too old
+├── AbortedError                a run was ended from outside, in the middle
 └── EngineError                 the engine's failing; inside a study it is data
     ├── EngineStartError        it never came up
     ├── EngineDiedError         it was there and is gone, or no longer answers
@@ -109,8 +111,16 @@ class RecordingError(InputError):
     """A recording cannot be read or written, or does not hold what is asked of it."""
 
 
+class SessionError(InputError):
+    """A session is asked for what it cannot do now."""
+
+
 class InstallError(InputError):
     """The installation cannot run an engine."""
+
+
+class AbortedError(GlmlabError):
+    """A run was ended from outside, in the middle of what it did; the engine is gone."""
 
 
 class EngineError(GlmlabError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any, Protocol, TextIO
 
-from glmlab.trial_record import TrialRecord
+from glmlab.trial_record import TrialRecord, Visit
 from glmlab.units import format_duration
 
 
@@ -14,20 +14,24 @@ class Progress(Protocol):
 
     def start(self, study: str, done: int, total: int | None, seconds: float | None) -> None: ...
     def message(self, text: str) -> None: ...
+    def running(self, what: str) -> None: ...
     def trial(self, record: TrialRecord, best: str, left_s: float | None) -> None: ...
+    def visit(self, visit: Visit, done: int, total: int) -> None: ...
     def close(self) -> None: ...
 
 
 class Silent:
-    """Shows nothing."""
+    """Shows nothing; what a display does not show, it inherits."""
 
     def start(self, study: str, done: int, total: int | None, seconds: float | None) -> None: ...
     def message(self, text: str) -> None: ...
+    def running(self, what: str) -> None: ...
     def trial(self, record: TrialRecord, best: str, left_s: float | None) -> None: ...
+    def visit(self, visit: Visit, done: int, total: int) -> None: ...
     def close(self) -> None: ...
 
 
-class Lines:
+class Lines(Silent):
     """One line per event: for pipes and log files."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -43,10 +47,8 @@ class Lines:
     def trial(self, record: TrialRecord, best: str, left_s: float | None) -> None:
         self.message(trial_line(record) + f"   best {best}" + _left(left_s))
 
-    def close(self) -> None: ...
 
-
-class Terminal:
+class Terminal(Silent):
     """A rich progress bar, with a line per trial above it."""
 
     def __init__(self) -> None:
@@ -80,7 +82,7 @@ class Terminal:
         self._bar.stop()
 
 
-class Notebook:
+class Notebook(Silent):
     """A tqdm bar, which is a widget where widgets are installed."""
 
     # Without tqdm's own rate and rest: it does not know that a trial may cost a new engine.

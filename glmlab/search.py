@@ -98,6 +98,10 @@ class Search:
         """How many points there are; ``None`` where they were not counted."""
         return len(self._grid) if self._grid is not None else None
 
+    def knows(self, params: Params) -> bool:
+        """Whether a point was told; knobs whose conditions do not hold are not looked at."""
+        return params_key(self._space.active(params)) in self._seen
+
     def tell(self, past: Past) -> None:
         """Add a finished trial, in the order of their numbers."""
         self._past.append(past)

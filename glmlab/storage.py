@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
@@ -13,12 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-from filelock import FileLock, Timeout
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import RandomSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from platformdirs import user_cache_path
 from sqlalchemy.engine.url import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -63,7 +60,7 @@ class StudyStore:
         StorageError
             If the storage cannot be reached, is no storage, or is of a newer schema.
         """
-        if not _exists(url):
+        if not exists(url):
             return None
         with _in_one_line(url):
             storage = _connect(url)
@@ -91,7 +88,7 @@ class StudyStore:
         store = cls.open(name, url)
         if store is not None:
             return store
-        if not _exists(url):
+        if not exists(url):
             raise StorageError(f"storage {url}: does not exist; run `glmlab tune` first")
         known = study_names(url)
         hint = did_you_mean(name, known) if known else "; it holds no study yet"
@@ -119,7 +116,8 @@ class StudyStore:
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 study.set_metric_names(list(spec.objective))
         store = cls(study, url)
-        store._set("spec", spec.model_dump(mode="json"))
+        # Recordings where they were found: whoever reads the study may stand in another folder.
+        store._set("spec", {**spec.model_dump(mode="json"), "recording": list(spec.recordings)})
         store._set("identity", spec.identity())
         store._set("recipe", json.loads(spec.base_recipe.model_dump_json(exclude_defaults=True)))
         # Last: a study without it was interrupted in the making, and is made anew.
@@ -205,6 +203,11 @@ class StudyStore:
         return dict(self._attribute("spec"))
 
     @property
+    def parsed_spec(self) -> StudySpec:
+        """The study file as it was first run, validated, with the recipe as it was then."""
+        return StudySpec.parse({**self.spec, "recipe": self.recipe}, where=f"study {self.name}")
+
+    @property
     def identity(self) -> dict[str, Any]:
         return dict(self._attribute("identity"))
 
@@ -235,8 +238,9 @@ class StudyStore:
 
     def visits(self, best: int) -> list[Visit]:
         """Confirmation visits that were made for a best trial, in order."""
+        attributes = self._study.user_attrs  # each look is one at the database
         found: list[Visit] = []
-        while (body := self._attribute(f"visit:{best}:{len(found)}")) is not None:
+        while (body := attributes.get(f"{_RECORD}:visit:{best}:{len(found)}")) is not None:
             found.append(Visit.model_validate(body))
         return found
 
@@ -267,42 +271,9 @@ def study_names(url: str) -> list[str]:
         return sorted(optuna.get_all_study_names(_connect(url)))
 
 
-@contextlib.contextmanager
-def study_lock(name: str, url: str) -> Iterator[None]:
-    """Hold a study for this process; the lock goes with the process, however it ends.
-
-    Raises
-    ------
-    StorageError
-        If another run holds it.
-    """
-    path = _lock_path(name, url)
-    lock = FileLock(path, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        if not path.exists():  # filelock takes a folder that refuses files for one that is held
-            raise StorageError(
-                f"study {name!r} in {url}: the folder {path.parent} cannot be written"
-            ) from None
-        raise StorageError(
-            f"study {name!r} in {url}: another run holds it (lock {path.name}); wait for it or stop it"
-        ) from None
-    except OSError as error:
-        raise StorageError(f"study {name!r} in {url}: cannot be locked ({error.strerror})") from None
-    try:
-        yield
-    finally:
-        # The file stays beside a study, since removing it could take the lock of one who has just
-        # got it; but a run that was refused leaves nothing behind.
-        if not _exists(url):
-            path.unlink(missing_ok=True)
-        lock.release()
-
-
 def check_writable(url: str) -> None:
     """Refuse a storage that could not be written, before anything is paid for."""
-    path = _file_of(url)
+    path = file_of(url)
     if path is None:
         return
     folder = path.parent
@@ -328,7 +299,7 @@ def _connect(url: str) -> BaseStorage:
     return RDBStorage(url, engine_kwargs=options)
 
 
-def _file_of(url: str) -> Path | None:
+def file_of(url: str) -> Path | None:
     """The file behind a URL; ``None`` for a server."""
     if url.startswith("journal://"):
         return Path(url.removeprefix("journal://"))
@@ -346,18 +317,10 @@ def _file_of(url: str) -> Path | None:
     return Path(parsed.database)
 
 
-def _exists(url: str) -> bool:
-    path = _file_of(url)
+def exists(url: str) -> bool:
+    """Whether there is a storage; of a server that is taken for granted."""
+    path = file_of(url)
     return path is None or path.exists()
-
-
-def _lock_path(name: str, url: str) -> Path:
-    path = _file_of(url)
-    if path is not None:
-        return path.with_name(f".{path.name}.{name}.lock")
-    folder = user_cache_path("glmlab") / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}.{name}.lock"
 
 
 @contextlib.contextmanager

@@ -267,6 +267,11 @@ class StudySpec(BaseModel):
         )
         return self.model_copy(update={"confirm": confirm})
 
+    def with_confirm(self, rounds: int) -> StudySpec:
+        """The same study, confirmed with so many rounds, whether they need engines of their own or not."""
+        confirm = Confirm(rounds=rounds, rebuild_rounds=rounds)
+        return self.model_copy(update={"confirm": confirm})
+
     def identity(self) -> dict[str, Any]:
         """What must stay the same for a stored study to be continued: all but the budget."""
         return {

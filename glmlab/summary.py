@@ -145,10 +145,18 @@ class Summary(BaseModel):
         )
 
 
-def summarize(store: StudyStore) -> Summary:
-    """Read a stored study and sum it up; needs no engine."""
-    spec = StudySpec.parse({**store.spec, "recipe": store.recipe}, where=f"study {store.name}")
-    records = store.records()
+def summarize(store: StudyStore, records: Sequence[TrialRecord] | None = None) -> Summary:
+    """Read a stored study and sum it up; needs no engine.
+
+    Parameters
+    ----------
+    store : StudyStore
+        The study.
+    records : sequence of TrialRecord, optional
+        Its trials, where they are at hand already.
+    """
+    spec = store.parsed_spec
+    records = store.records() if records is None else records
     counts = {"complete": 0, "failed": 0, "blocked": 0}
     for record in records:
         if record.status in counts:

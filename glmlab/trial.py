@@ -56,6 +56,10 @@ class TrialRunner:
         live = {name: values[name] for name in self._space.live}
         return self._keeper.ready(self.recipe(params), live)
 
+    def check_not_aborted(self) -> None:
+        """Raise :class:`AbortedError` where the engine was ended from outside."""
+        self._keeper.handle.check()
+
     def leave(self, other: Params) -> None:
         """Leave the present state, so that entering it again is a visit of its own.
 
@@ -138,6 +142,7 @@ class TrialRunner:
             cost = {"rebuild_s": ready.rebuild_s, "apply_s": ready.apply_s}
             measurement = ready.engine.measure(self._workload)
         except (EngineError, InputError) as error:
+            self._keeper.handle.check()  # who was ended from outside has not failed
             if isinstance(error, EngineStartError):
                 self._dead_plans[plan] = f"the engine of this plan did not start: {error}"
             self._keeper.close_if_broken()

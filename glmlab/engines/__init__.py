@@ -14,6 +14,7 @@ from glmlab.engines.base import (
     StartReport,
     WorkerState,
 )
+from glmlab.engines.handle import EngineHandle
 from glmlab.errors import InputError
 from glmlab.recipe import Recipe
 
@@ -22,6 +23,7 @@ Home = Literal["kernel", "child"]
 __all__ = [
     "ApplyReport",
     "Engine",
+    "EngineHandle",
     "EngineState",
     "Home",
     "KnobStatus",
@@ -38,6 +40,7 @@ def start(
     ceilings: Mapping[str, int] | None = None,
     start_timeout_s: float = 1800.0,
     log_path: str | Path | None = None,
+    handle: EngineHandle | None = None,
 ) -> Engine:
     """Start a real vLLM engine.
 
@@ -56,6 +59,9 @@ def start(
     log_path : str or Path, optional
         Where the engine's output goes; a file in the user's cache folder by default. In a kernel
         the first engine decides for all.
+    handle : EngineHandle, optional
+        For ending the engine from another thread: a child at any moment, even while it starts; one
+        in a kernel at its next step.
 
     Returns
     -------
@@ -84,7 +90,7 @@ def start(
         from glmlab.engines.vllm_engine import VllmEngine
 
         path = Path(log_path) if log_path else kernel_log_path()
-        return VllmEngine(found, ceilings=ceilings, log_path=path)
+        return VllmEngine(found, ceilings=ceilings, log_path=path, handle=handle)
     if home == "child":
         from glmlab.engines.child import ChildEngine
 
@@ -93,5 +99,6 @@ def start(
             ceilings=ceilings,
             start_timeout_s=start_timeout_s,
             log_path=Path(log_path) if log_path else None,
+            handle=handle,
         )
     raise InputError(f"home = {home!r}: expected 'child' or 'kernel'")

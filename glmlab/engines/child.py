@@ -21,6 +21,7 @@ from pydantic import BaseModel, TypeAdapter
 from glmlab import errors
 from glmlab.engines.base import ApplyReport, EngineKnobs, EngineState, KnobStatus, StartReport
 from glmlab.engines.engine_log import new_log_path, problem_line, tail
+from glmlab.engines.handle import EngineHandle
 from glmlab.engines.protocol import Apply, Ask, Channel, Done, Failed, Measure, Start, replies
 from glmlab.engines.vllm_args import engine_environment
 from glmlab.errors import EngineDiedError, EngineError, EngineStartError, GlmlabError, InputError
@@ -53,6 +54,8 @@ class ChildEngine:
         Without a sign of life for so long, the child counts as hung and is killed.
     log_path : Path, optional
         Where the child's output goes.
+    handle : EngineHandle, optional
+        For ending the child from another thread, while it starts too.
     """
 
     evidence: Evidence = "measured"
@@ -66,6 +69,7 @@ class ChildEngine:
         call_timeout_s: float = 3600.0,
         beat_timeout_s: float = 120.0,
         log_path: Path | None = None,
+        handle: EngineHandle | None = None,
     ) -> None:
         self._recipe = recipe
         self._call_timeout_s = call_timeout_s
@@ -73,10 +77,12 @@ class ChildEngine:
         self.log_path = log_path or new_log_path(recipe.name)
         self._end = ""  # why it is no more; empty while it lives
         self._busy = Lock()
+        self._handle = handle or EngineHandle()
         begin = time.perf_counter()
         self._process, self._channel = _spawn(recipe, self.log_path)
         self._group = self._process.pid
         try:
+            self._handle.hold(lambda: self.kill("was aborted"), lambda: self.pids)
             report = self._call(
                 Start(recipe=recipe, ceilings=dict(ceilings or {})), timeout_s=start_timeout_s
             )
@@ -129,6 +135,7 @@ class ChildEngine:
         if self._end:
             return
         self._end = why
+        self._handle.let_go()
         self._channel.close()
         deadline = time.monotonic() + 10
         while True:
@@ -144,6 +151,7 @@ class ChildEngine:
     def _call(self, request: BaseModel, timeout_s: float | None = None) -> str:
         """Send a request and wait for its answer, for signs of life, or for the end."""
         if self._end:
+            self._handle.check()
             raise EngineError(f"the engine {self._end}")
         limit_s = timeout_s or self._call_timeout_s
         what = request.op  # type: ignore[attr-defined]
@@ -153,6 +161,7 @@ class ChildEngine:
             self._channel.send(request)  # type: ignore[arg-type]
             return self._wait(what, limit_s)
         except (EOFError, OSError):
+            self._handle.check()
             raise self._died(what) from None
         except (KeyboardInterrupt, SystemExit):
             self.kill("was killed by an interrupt")  # mid-answer: the conversation is lost
@@ -177,6 +186,7 @@ class ChildEngine:
             elif now - begin > limit_s:
                 self.kill(f"did not finish {what!r} within {limit_s:.0f} s")
             if self._end:
+                self._handle.check()
                 raise EngineDiedError(
                     f"the engine {self._end} and was killed; log: {self.log_path}",
                     log_tail=tail(self.log_path),

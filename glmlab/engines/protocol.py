@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from threading import Lock
 from typing import Annotated, Any, Literal
@@ -125,5 +126,7 @@ class Channel:
         return bytes(line)
 
     def close(self) -> None:
-        """Close this end."""
+        """Close this end; whoever is receiving on it, in another thread, gets EOFError."""
+        with contextlib.suppress(OSError):  # the other end may be gone
+            self._connection.shutdown(socket.SHUT_RDWR)
         self._connection.close()

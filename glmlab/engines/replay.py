@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from glmlab.engines.base import ApplyReport, EngineKnobs, EngineState, KnobStatus, StartReport, WorkerState
+from glmlab.engines.handle import EngineHandle
 from glmlab.engines.replayed_visit import entering_s, replay_visit, workload_problem
 from glmlab.engines.visit_order import VisitOrder
 from glmlab.errors import (
@@ -46,6 +47,8 @@ class ReplayEngine:
         for. What is reported as cost is the recorded one in any case.
     order : VisitOrder, optional
         Which visit comes next, where several engines share it; as recorded by default.
+    handle : EngineHandle, optional
+        For ending its waits from another thread.
 
     Attributes
     ----------
@@ -64,6 +67,7 @@ class ReplayEngine:
         *,
         speed: float = math.inf,
         order: VisitOrder | None = None,
+        handle: EngineHandle | None = None,
     ) -> None:
         begin = time.perf_counter()
         self.recording = recording if isinstance(recording, Recording) else load_recording(recording)
@@ -77,6 +81,7 @@ class ReplayEngine:
         self._values: Params = {name: self._at_start(name) for name in header.knobs}
         self._used: Params = {}
         self._closed = False
+        self._handle = handle or EngineHandle()
         self._cold = True  # no prompt is in the prefix cache yet
         self.ahead_s = 0.0
         seconds = self._order.next_start(self.recording)
@@ -92,7 +97,7 @@ class ReplayEngine:
         """Let the recorded seconds pass, at this engine's speed."""
         rest = seconds / self._speed - (time.perf_counter() - begin)
         if rest > 0:
-            time.sleep(rest)
+            self._handle.sleep(rest)
         self.ahead_s += seconds - (time.perf_counter() - begin)
 
     # ------------------------------------------------------------------ Engine

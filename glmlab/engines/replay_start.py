@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+from glmlab.engines.handle import EngineHandle
 from glmlab.engines.replay import ReplayEngine
 from glmlab.engines.replayed_visit import workload_problem
 from glmlab.engines.visit_order import VisitOrder
@@ -36,11 +37,17 @@ class Replay:
         See :class:`~glmlab.engines.replay.ReplayEngine`.
     seed : int
         Of the order in which visits come, over all engines; 0: as recorded.
+
+    Attributes
+    ----------
+    handle : EngineHandle
+        Ends the waits of its engines from another thread.
     """
 
     def __init__(self, recordings: Sequence[Recording], *, speed: float = math.inf, seed: int = 0) -> None:
         self.recordings = tuple(recordings)
         self._speed, self._order = speed, VisitOrder(seed)
+        self.handle = EngineHandle()
 
     @classmethod
     def find(
@@ -92,7 +99,9 @@ class Replay:
     def __call__(self, recipe: Recipe, ceilings: Mapping[str, int]) -> ReplayEngine:
         """Start the engine of a recipe; ceilings are those of the recorded engine."""
         del ceilings
-        return ReplayEngine(self.recording_for(recipe), recipe, speed=self._speed, order=self._order)
+        return ReplayEngine(
+            self.recording_for(recipe), recipe, speed=self._speed, order=self._order, handle=self.handle
+        )
 
     def recording_for(self, recipe: Recipe) -> Recording:
         """The recording of a recipe's plan.

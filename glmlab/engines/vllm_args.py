@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from typing import Any
 
 from glmlab.catalog import find_model
 from glmlab.engines.twin_folder import twin_folder
+from glmlab.live.plugin import KNOBS_VARIABLE, start_knobs
 from glmlab.recipe import OWN_FIELD, Recipe
 
 RANDOM_WEIGHTS = "glmlab_random"  # load format that glmlab's vLLM plugin registers
@@ -137,3 +139,13 @@ def cpu_slices(threads: int, ranks: int) -> list[str]:
         ",".join(str(allowed[(rank * threads + i) % len(allowed)]) for i in range(threads))
         for rank in range(ranks)
     ]
+
+
+def forced_at_start(recipe: Recipe, variables: Mapping[str, str], *, for_cpu: bool) -> str:
+    """What the plugin is to force in every process: an environment's own wishes, then the recipe's.
+
+    Graphs are captured with it, so that an engine started with a value and one changed to it live
+    are the same.
+    """
+    wishes = start_knobs(variables.get(KNOBS_VARIABLE, os.environ.get(KNOBS_VARIABLE, ""))) or {}
+    return json.dumps(wishes | knobs_at_start(recipe, for_cpu=for_cpu))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,8 +14,9 @@ from typing import Any, ClassVar, Self
 
 from glmlab.engines.base import ApplyReport, EngineState, KnobStatus, StartReport, WorkerState
 from glmlab.engines.engine_log import vllm_log_in
+from glmlab.engines.handle import EngineHandle
 from glmlab.engines.live_knobs import LiveKnobs, check_allowed, spelled
-from glmlab.engines.vllm_args import engine_environment, knobs_at_start
+from glmlab.engines.vllm_args import engine_environment, forced_at_start, knobs_at_start
 from glmlab.engines.vllm_build import build, environment, first_line, forget_engine
 from glmlab.errors import (
     ApplyError,
@@ -30,7 +30,7 @@ from glmlab.errors import (
 from glmlab.host_noise import frozen_heap
 from glmlab.knob_table import KNOBS
 from glmlab.live import forced
-from glmlab.live.plugin import KNOBS_VARIABLE, start_knobs
+from glmlab.live.plugin import KNOBS_VARIABLE
 from glmlab.measure import DeviceTime, StepOutput, measure
 from glmlab.measurement import Evidence, Measurement, WorkerMemory
 from glmlab.recipe import Recipe
@@ -55,6 +55,8 @@ class VllmEngine:
         See :func:`glmlab.engines.start`.
     log_path : Path, optional
         Where vLLM's log goes; where the process writes by default.
+    handle : EngineHandle, optional
+        For ending it from another thread: its next step is then refused.
     """
 
     evidence: Evidence = "measured"
@@ -66,6 +68,7 @@ class VllmEngine:
         *,
         ceilings: Mapping[str, int] | None = None,
         log_path: Path | None = None,
+        handle: EngineHandle | None = None,
     ) -> None:
         if not self._one_at_a_time.acquire(blocking=False):
             raise EngineStartError(
@@ -74,7 +77,7 @@ class VllmEngine:
         self._engine: Any = None
         self._holds_process = True
         self._broken = ""
-        self._busy = Lock()
+        self._busy, self._handle = Lock(), handle or EngineHandle()
         self._recipe = recipe
         self.log_path = log_path
         begin = time.perf_counter()
@@ -83,7 +86,7 @@ class VllmEngine:
                 variables = start.enter_context(vllm_log_in(log_path)) if log_path else {}
                 for_cpu = installed_vllm().for_cpu
                 variables |= engine_environment(recipe, for_cpu=for_cpu) | _ENVIRONMENT
-                variables[KNOBS_VARIABLE] = _knobs_at_start(recipe, variables, for_cpu=for_cpu)
+                variables[KNOBS_VARIABLE] = forced_at_start(recipe, variables, for_cpu=for_cpu)
                 start.enter_context(environment(variables))
                 self._engine = build(recipe, ceilings or {})
             self._live = LiveKnobs(self._rpc, self._core.scheduler)
@@ -309,6 +312,9 @@ class VllmEngine:
         )
 
     def step(self) -> list[StepOutput]:
+        if self._handle.is_ended:
+            self._broken = "the engine was aborted"
+            self._handle.check()
         try:
             outputs = self._alive().step()
         except Exception as error:
@@ -386,13 +392,3 @@ class VllmEngine:
     def __repr__(self) -> str:
         life = "closed" if self._engine is None else "running"
         return f"VllmEngine({self._recipe.name}, home=kernel, {life})"
-
-
-def _knobs_at_start(recipe: Recipe, variables: Mapping[str, str], *, for_cpu: bool) -> str:
-    """What the plugin is to force in every process: an environment's own wishes, then the recipe's.
-
-    Graphs are captured with it, so that an engine started with a value and one changed to it live
-    are the same.
-    """
-    wishes = start_knobs(variables.get(KNOBS_VARIABLE, os.environ.get(KNOBS_VARIABLE, ""))) or {}
-    return json.dumps(wishes | knobs_at_start(recipe, for_cpu=for_cpu))

@@ -12,7 +12,8 @@ import pytest
 from glmlab.errors import StorageError
 from glmlab.knobs import Params
 from glmlab.measurement import SCHEMA, Measurement, PointMeasurement
-from glmlab.storage import StudyStore, check_writable, study_lock, study_names
+from glmlab.storage import StudyStore, check_writable, study_names
+from glmlab.study_lock import study_lock
 from glmlab.study_spec import StudySpec
 from glmlab.trial_record import TrialCost, TrialRecord, Visit
 
@@ -180,7 +181,7 @@ def test_a_folder_is_no_storage(tmp_path, scheme):
 # ------------------------------------------------------------------------------ the lock
 HOLDER = """
 import sys
-from glmlab.storage import study_lock
+from glmlab.study_lock import study_lock
 
 with study_lock(sys.argv[1], sys.argv[2]):
     print("held", flush=True)

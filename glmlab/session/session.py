@@ -1,0 +1,397 @@
+"""Session: a study that runs in the background.
+
+One thread owns the study and its engine. Every method may be called from any thread and returns at once, but
+for :meth:`Session.wait`; what happens is kept as events, of which each view reads on from where it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections import deque
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any, Self
+
+from glmlab.engine_keeper import StartEngine
+from glmlab.errors import AbortedError, GlmlabError, SessionError, StorageError
+from glmlab.knobs import Params
+from glmlab.session.events import Event, EventLog
+from glmlab.session.extension import Extension
+from glmlab.session.found import Found
+from glmlab.session.progress import SessionProgress
+from glmlab.session.registry import claim, forget
+from glmlab.session.state import Action, SessionState, SessionStatus, actions, in_words
+from glmlab.session.wheel import Wheel
+from glmlab.session.wishes import checked_wish
+from glmlab.session.wishes import in_words as wish_in_words
+from glmlab.storage import DEFAULT_URL, StudyStore
+from glmlab.study import Study
+from glmlab.study_lock import is_held
+from glmlab.study_run import grown
+from glmlab.study_spec import Budget, StudySpec
+from glmlab.summary import Summary
+from glmlab.trial_record import TrialRecord, Visit
+
+_log = logging.getLogger(__name__)
+_LEAST_ROUNDS = 3  # fewer give no interval
+_CLOSE_S = 15.0  # within it a killed engine is gone, whatever it did
+
+
+class Session:
+    """A study with a thread of its own, and a wheel.
+
+    Parameters
+    ----------
+    study : Study, StudySpec, str, Path or mapping
+        What :class:`~glmlab.study.Study` takes, or one.
+    storage : str
+        Optuna storage URL, or ``journal://FILE``.
+    start : callable, optional
+        As of :class:`~glmlab.study.Study`.
+
+    Raises
+    ------
+    SessionError
+        If the study runs in this process already: :func:`glmlab.attach` gives its session.
+    InputError
+        As :class:`~glmlab.study.Study` raises it; nothing is written.
+    """
+
+    def __init__(
+        self,
+        study: Study | StudySpec | str | Path | Mapping[str, Any],
+        storage: str = DEFAULT_URL,
+        *,
+        start: StartEngine | None = None,
+    ) -> None:
+        if isinstance(study, Study):
+            if start is not None or storage not in (DEFAULT_URL, study.storage):
+                raise SessionError("a Study has its storage and its engine: give it alone")
+            self.study = study
+        else:
+            self.study = Study(study, storage, start=start)
+        self._guard = threading.RLock()
+        self._events = EventLog()
+        self._wishes: deque[Params] = deque()
+        self._extension = Extension()
+        self._wheel: Wheel | None = None
+        self._thread: threading.Thread | None = None
+        self._state = SessionState.NEW
+        self._error: Exception | None = None
+        self._progress = SessionProgress(self._events)
+        self._found = Found(self.study, self._progress)
+        claim(self)
+        self.refresh()
+
+    # ------------------------------------------------------------------ steering
+    def start(self, budget: Budget | None = None) -> None:
+        """Begin the study, or continue it where it was, in the background.
+
+        Parameters
+        ----------
+        budget : Budget, optional
+            In place of the study's own; what :meth:`extend` adds comes on top.
+
+        Raises
+        ------
+        SessionError
+            If it runs already, here or in another process.
+        """
+        with self._guard:
+            self._check("start")
+            claim(self)
+            if is_held(self.name, self.storage):
+                self._set(SessionState.ELSEWHERE)
+                raise SessionError(
+                    f"study {self.name!r} in {self.storage}: another process runs it; wait for it or stop it"
+                )
+            self._error = None
+            self._wheel = Wheel(self._wishes, self._extension.of, self._paused)
+            self._set(SessionState.RUNNING)
+            self._thread = threading.Thread(
+                target=self._run, args=(self._wheel, budget), name=f"glmlab-session-{self.name}", daemon=True
+            )
+            self._thread.start()
+
+    def pause(self) -> None:
+        """Wait after the trial under way, with the engine kept."""
+        with self._guard:
+            wheel = self._wheel_for("pause")
+            self._set(SessionState.PAUSING)
+        wheel.pause()
+
+    def resume(self) -> None:
+        """Go on."""
+        with self._guard:
+            wheel = self._wheel_for("resume")
+            self._set(SessionState.RUNNING)
+        wheel.resume()
+
+    def stop(self) -> None:
+        """End after the trial under way; :meth:`start` continues."""
+        with self._guard:
+            wheel = self._wheel_for("stop")
+            self._set(SessionState.STOPPING)
+        wheel.stop()
+
+    def abort(self) -> None:
+        """End the engine now; the trial under way will be tried again.
+
+        A child engine is killed, whatever it does. One in this process ends at its next step: not while
+        it starts or captures graphs.
+        """
+        with self._guard:
+            wheel = self._wheel_for("abort")
+            self._set(SessionState.ABORTING)
+        threading.Thread(target=wheel.abort, name="glmlab-abort", daemon=True).start()
+
+    def enqueue(self, **knobs: Any) -> Params:
+        """Try this point next; knobs that are not named stay at the baseline's values.
+
+        Returns
+        -------
+        dict
+            The whole point, as far as the baseline is known.
+
+        Raises
+        ------
+        KnobError
+            For a knob or a value that is not in the space, or a point that was tried.
+        """
+        with self._guard:
+            self._check("enqueue")
+            point = checked_wish(self.spec.knob_space, self.baseline, self._progress.records, knobs)
+            self._wishes.append(point)
+            self._events.add("message", f"next: {wish_in_words(point)}")
+            return point
+
+    def extend(self, *, trials: int = 0, seconds: float = 0.0) -> None:
+        """Add to the budget, running or not.
+
+        Raises
+        ------
+        SessionError
+            For less than nothing, or a kind of budget that the study has not.
+        """
+        with self._guard:
+            self._check("extend")
+            added = self._extension.add(self.spec.budget, trials=trials, seconds=seconds)
+            self._progress.total = self._total()
+            if added:
+                self._events.add("message", f"budget extended by {added}")
+
+    def confirm(self, rounds: int) -> None:
+        """Confirm the best with so many rounds in all; those that were made before count.
+
+        Raises
+        ------
+        SessionError
+            If it runs, or for fewer rounds than 3.
+        """
+        with self._guard:
+            self._check("start")
+            if isinstance(rounds, bool) or rounds < _LEAST_ROUNDS:
+                raise SessionError(f"rounds = {rounds!r}: expected a whole number, 3 or more")
+            self.study.spec = self.spec.with_confirm(rounds)
+            self.start()
+
+    def wait(self, timeout_s: float | None = None) -> Summary:
+        """Wait for the end of the run; for scripts and tests.
+
+        Raises
+        ------
+        SessionError
+            If it has not ended in time, or there is nothing to wait for.
+        GlmlabError
+            What the run raised.
+        KeyboardInterrupt
+            Of the caller; the study goes on.
+        """
+        thread = self._thread
+        try:
+            if thread is not None:
+                thread.join(timeout_s)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("the study goes on in the background; session.stop() ends it") from None
+        if thread is not None and thread.is_alive():
+            raise SessionError(f"study {self.name!r}: still {self._text().lower()} after {timeout_s} s")
+        if self._error is not None:
+            raise self._error
+        found = self.summary()
+        if found is None:
+            raise SessionError(f"study {self.name!r}: has no trial yet; session.start() begins it")
+        return found
+
+    def close(self) -> None:
+        """Abort what runs, and wait until its engine is gone."""
+        thread = self._thread
+        with contextlib.suppress(SessionError):
+            self.abort()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(_CLOSE_S)
+        forget(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------ looking
+    @property
+    def name(self) -> str:
+        return self.study.spec.study
+
+    @property
+    def spec(self) -> StudySpec:
+        return self.study.spec
+
+    @property
+    def storage(self) -> str:
+        return self.study.storage
+
+    @property
+    def status(self) -> SessionStatus:
+        """Where it stands now; cheap."""
+        with self._guard:
+            state, shown = self._state, self._progress
+            return SessionStatus(
+                state=state,
+                text=self._text(),
+                trial=shown.trial_number if state.is_active else None,
+                done=shown.done,
+                total=shown.total,
+                spent_s=shown.spent_s,
+                left_s=shown.left_s if state.is_active else None,
+                best=shown.best,
+                error=self._why(),
+                can=actions(state),
+            )
+
+    @property
+    def engine_pids(self) -> tuple[int, ...]:
+        """Processes of the engine; none in a replay, or where it is in this process."""
+        wheel = self._wheel
+        return wheel.handle.pids if wheel is not None and self.is_active else ()
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the study runs here and now."""
+        return self._state.is_active
+
+    @property
+    def baseline(self) -> Params | None:
+        """The baseline's values; ``None`` until an engine has said what they are."""
+        return self._found.baseline
+
+    @property
+    def store(self) -> StudyStore:
+        """The stored study.
+
+        Raises
+        ------
+        StorageError
+            If it has not been run yet.
+        """
+        return self.study.store
+
+    def events(self, since: int = 0) -> tuple[tuple[Event, ...], int]:
+        """Events after a cursor, and the new cursor."""
+        return self._events.since(since)
+
+    def records(self) -> list[TrialRecord]:
+        """Trials so far, from memory."""
+        return list(self._progress.records)
+
+    def visits(self) -> list[Visit]:
+        """Visits that confirm the present best, in order."""
+        return self._found.visits()
+
+    def summary(self) -> Summary | None:
+        """Baseline, best, verdict and cost so far; ``None`` before there is a stored study."""
+        return self._found.summary(self._state)
+
+    def refresh(self) -> None:
+        """Read the stored study anew, unless it runs here.
+
+        Raises
+        ------
+        StorageError
+            If the storage is gone.
+        """
+        with self._guard:
+            if self._state.is_active:
+                return
+            self._found.reload()
+            self._progress.total = self._total()
+            is_elsewhere = self._found.store is not None and is_held(self.name, self.storage)
+            if is_elsewhere != (self._state is SessionState.ELSEWHERE):
+                self._set(SessionState.ELSEWHERE if is_elsewhere else SessionState.NEW)
+
+    # ------------------------------------------------------------------ the thread
+    def _run(self, wheel: Wheel, budget: Budget | None) -> None:
+        error: Exception | None = None
+        end = SessionState.FINISHED
+        try:
+            self.study.run(budget=budget, progress=self._progress, steering=wheel)
+            if self._state is SessionState.STOPPING:
+                end = SessionState.STOPPED
+        except AbortedError:
+            end = SessionState.ABORTED
+        except Exception as raised:  # noqa: BLE001 (the thread's end: the user gets it, whatever it is)
+            error, end = raised, SessionState.FAILED
+        if wheel.handle.is_ended:
+            error, end = None, SessionState.ABORTED
+        if error is not None:
+            self._events.add_error(error)
+            if not isinstance(error, GlmlabError):
+                _log.error("study %s failed", self.name, exc_info=error)
+        with self._guard:
+            self._error = error
+            self._progress.end()
+            self._set(end)
+        if end is SessionState.ABORTED:
+            with contextlib.suppress(StorageError):
+                self.refresh()  # the trial that was cut off has become one to be tried again
+
+    def _paused(self) -> None:
+        with self._guard:
+            self._progress.end_of_trial()
+            if self._state is SessionState.PAUSING:
+                self._set(SessionState.PAUSED)
+
+    def _total(self) -> int | None:
+        trials = self._extension.of(self.spec.budget).trials
+        space = self.spec.knob_space
+        points = (space if self.baseline is None else grown(space, self.baseline)).upper_count
+        return trials if trials is None or trials < points else points
+
+    def _check(self, action: Action) -> None:
+        """Refuse what cannot be done now."""
+        if action not in actions(self._state):
+            raise SessionError(f"study {self.name!r}: cannot {action} now: {self._text().lower()}")
+
+    def _wheel_for(self, action: Action) -> Wheel:
+        self._check(action)
+        assert self._wheel is not None  # whatever runs has one
+        return self._wheel
+
+    def _set(self, state: SessionState) -> None:
+        self._state = state
+        self._events.add("state", self._text())
+
+    def _why(self) -> str:
+        return "" if self._error is None else " ".join(str(self._error).split())
+
+    def _text(self) -> str:
+        shown = self._progress
+        return in_words(self._state, doing=shown.doing, done=shown.done, error=self._why())
+
+    def _repr_html_(self) -> str:
+        return f"<p>study {escape(self.name)} in {escape(self.storage)}: {escape(self.status.text)}</p>"
+
+    def __repr__(self) -> str:
+        return f"Session({self.name!r}, storage={self.storage!r}, {self._state.value})"
