@@ -122,7 +122,9 @@ class Recipe(BaseModel):
     cudagraph_mode: Literal["NONE", "PIECEWISE", "FULL", "FULL_DECODE_ONLY", "FULL_AND_PIECEWISE"] | None = (
         None
     )
-    cudagraph_capture_sizes: tuple[Count, ...] | None = None
+    cudagraph_capture_sizes: tuple[Count, ...] | None = Field(
+        None, description="batch sizes that CUDA graphs are captured for"
+    )
     cpu_threads: Count | None = Field(None, description="OpenMP threads of each CPU worker")
     cpu_split_kv: Flag | None = None
     cpu_attn_isa: str | None = None
