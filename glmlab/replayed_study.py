@@ -7,6 +7,7 @@ from glmlab.errors import StudyError
 from glmlab.knobs import Params
 from glmlab.progress import Progress
 from glmlab.storage import StudyStore
+from glmlab.storage_url import shown
 from glmlab.study_spec import StudySpec
 from glmlab.trial import TrialRunner
 
@@ -69,8 +70,9 @@ def check_same_recordings(replay: Replay, store: StudyStore) -> None:
         before = known.get(recording.name, recording.fingerprint)
         if before != recording.fingerprint:
             raise StudyError(
-                f"study {store.name!r} in {store.url}: recording {recording.name} changed since its first"
-                f" run (fingerprint {before}, now {recording.fingerprint}); give the study another name"
+                f"study {store.name!r} in {shown(store.url)}: recording {recording.name}"
+                f" changed since its first run (fingerprint {before}, now {recording.fingerprint}); give the"
+                " study another name"
             )
 
 

@@ -8,7 +8,6 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 import optuna
@@ -16,7 +15,6 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import RandomSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.engine.url import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from glmlab.errors import InputError, StorageError
@@ -24,6 +22,7 @@ from glmlab.knobs import KnobSpace, Params
 from glmlab.measurement import SCHEMA
 from glmlab.names import did_you_mean
 from glmlab.search import distributions
+from glmlab.storage_url import exists, file_of, shown
 from glmlab.study_spec import StudySpec
 from glmlab.trial_record import TrialRecord, Visit
 
@@ -63,7 +62,7 @@ class StudyStore:
         if not exists(url):
             return None
         with _in_one_line(url):
-            storage = _connect(url)
+            storage = connect(url)
             if name not in optuna.get_all_study_names(storage):
                 return None
             study = optuna.load_study(study_name=name, storage=storage, sampler=RandomSampler(0))
@@ -73,11 +72,11 @@ class StudyStore:
             return None
         if schema is None:
             raise StorageError(
-                f"study {name!r} in {url}: was not made by glmlab; choose another name or storage"
+                f"study {name!r} in {shown(url)}: was not made by glmlab; choose another name or storage"
             )
         if schema > SCHEMA:
             raise StorageError(
-                f"study {name!r} in {url}: has schema {schema}, this glmlab reads up to {SCHEMA};"
+                f"study {name!r} in {shown(url)}: has schema {schema}, this glmlab reads up to {SCHEMA};"
                 " upgrade glmlab"
             )
         return store
@@ -89,21 +88,21 @@ class StudyStore:
         if store is not None:
             return store
         if not exists(url):
-            raise StorageError(f"storage {url}: does not exist; run `glmlab tune` first")
+            raise StorageError(f"storage {shown(url)}: does not exist; run `glmlab tune` first")
         known = study_names(url)
         hint = did_you_mean(name, known) if known else "; it holds no study yet"
-        raise StorageError(f"study {name!r}: not in {url}{hint}")
+        raise StorageError(f"study {name!r}: not in {shown(url)}{hint}")
 
     @classmethod
     def create(cls, spec: StudySpec, url: str, *, directions: list[Direction]) -> StudyStore:
         """Make a new study; the caller holds its lock."""
         check_writable(url)
         with _in_one_line(url):
-            storage = _connect(url)
+            storage = connect(url)
             if spec.study in optuna.get_all_study_names(storage):
                 former = optuna.load_study(study_name=spec.study, storage=storage)
                 if not cls(former, url)._is_stillborn():
-                    raise StorageError(f"study {spec.study!r} in {url}: appeared just now; try again")
+                    raise StorageError(f"study {spec.study!r} in {shown(url)}: appeared just now; try again")
                 optuna.delete_study(study_name=spec.study, storage=storage)
             study = optuna.create_study(
                 study_name=spec.study,
@@ -268,7 +267,7 @@ class StudyStore:
 def study_names(url: str) -> list[str]:
     """Names of all studies of a storage."""
     with _in_one_line(url):
-        return sorted(optuna.get_all_study_names(_connect(url)))
+        return sorted(optuna.get_all_study_names(connect(url)))
 
 
 def check_writable(url: str) -> None:
@@ -278,9 +277,9 @@ def check_writable(url: str) -> None:
         return
     folder = path.parent
     if not folder.is_dir():
-        raise StorageError(f"storage {url}: folder {folder} does not exist; make it first")
+        raise StorageError(f"storage {shown(url)}: folder {folder} does not exist; make it first")
     if not os.access(path if path.exists() else folder, os.W_OK) or not os.access(folder, os.W_OK):
-        raise StorageError(f"storage {url}: {path} cannot be written")
+        raise StorageError(f"storage {shown(url)}: {path} cannot be written")
 
 
 def _record_of(trial: FrozenTrial) -> TrialRecord | None:
@@ -288,7 +287,8 @@ def _record_of(trial: FrozenTrial) -> TrialRecord | None:
     return None if body is None else TrialRecord.model_validate(body)
 
 
-def _connect(url: str) -> BaseStorage:
+def connect(url: str) -> BaseStorage:
+    """The storage itself, for Optuna's own tools; makes its tables where there are none."""
     if url.startswith("journal://"):
         from optuna.storages.journal import JournalFileBackend
 
@@ -297,30 +297,6 @@ def _connect(url: str) -> BaseStorage:
     if url.startswith("sqlite"):
         options["connect_args"] = {"timeout": 60}  # a dashboard may be reading
     return RDBStorage(url, engine_kwargs=options)
-
-
-def file_of(url: str) -> Path | None:
-    """The file behind a URL; ``None`` for a server."""
-    if url.startswith("journal://"):
-        return Path(url.removeprefix("journal://"))
-    try:
-        parsed = make_url(url)
-    except (SQLAlchemyError, ValueError):
-        raise StorageError(
-            f"storage = {url!r}: is no URL; for example sqlite:///studies.db,"
-            " journal://studies.log or postgresql://user@host/database"
-        ) from None
-    if parsed.get_backend_name() != "sqlite":
-        return None
-    if parsed.database in (None, "", ":memory:"):
-        raise StorageError(f"storage = {url!r}: is in memory, so that a study would be lost; name a file")
-    return Path(parsed.database)
-
-
-def exists(url: str) -> bool:
-    """Whether there is a storage; of a server that is taken for granted."""
-    path = file_of(url)
-    return path is None or path.exists()
 
 
 @contextlib.contextmanager
@@ -332,4 +308,4 @@ def _in_one_line(url: str) -> Iterator[None]:
         raise
     except (SQLAlchemyError, RuntimeError, OSError, ValueError, ImportError) as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise StorageError(f"storage {url}: cannot be used ({first})") from None
+        raise StorageError(f"storage {shown(url)}: cannot be used ({shown(first)})") from None

@@ -19,6 +19,7 @@ from glmlab.recipe import Recipe
 from glmlab.replayed_study import check_same_recordings, find_replay, within
 from glmlab.steering import Steering
 from glmlab.storage import DEFAULT_URL, Direction, StudyStore, check_writable
+from glmlab.storage_url import shown
 from glmlab.study_lock import study_lock
 from glmlab.study_run import StudyRun
 from glmlab.study_spec import Budget, StudySpec
@@ -162,7 +163,7 @@ class Study:
             else:
                 detail = f"{key} (stored: {stored.get(key)}; now: {value})"
             raise StudyError(
-                f"study {self.spec.study!r} in {self.storage}: changed since its first run: {detail};"
+                f"study {self.spec.study!r} in {shown(self.storage)}: changed since its first run: {detail};"
                 " give the changed study another name"
             )
 
@@ -202,4 +203,4 @@ class Study:
         return self.store.records()
 
     def __repr__(self) -> str:
-        return f"Study({self.spec.study!r}, storage={self.storage!r})"
+        return f"Study({self.spec.study!r}, storage={shown(self.storage)!r})"

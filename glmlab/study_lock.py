@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
 from glmlab.errors import StorageError
-from glmlab.storage import exists, file_of
+from glmlab.storage_url import exists, file_of, shown
 
 
 def is_held(name: str, url: str) -> bool:
@@ -43,13 +43,13 @@ def study_lock(name: str, url: str) -> Iterator[None]:
     except Timeout:
         if not path.exists():  # filelock takes a folder that refuses files for one that is held
             raise StorageError(
-                f"study {name!r} in {url}: the folder {path.parent} cannot be written"
+                f"study {name!r} in {shown(url)}: the folder {path.parent} cannot be written"
             ) from None
         raise StorageError(
-            f"study {name!r} in {url}: another run holds it (lock {path.name}); wait for it or stop it"
+            f"study {name!r} in {shown(url)}: another run holds it (lock {path.name}); wait for it or stop it"
         ) from None
     except OSError as error:
-        raise StorageError(f"study {name!r} in {url}: cannot be locked ({error.strerror})") from None
+        raise StorageError(f"study {name!r} in {shown(url)}: cannot be locked ({error.strerror})") from None
     try:
         yield
     finally:

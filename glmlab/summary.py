@@ -14,6 +14,7 @@ from glmlab.knobs import Params, params_key
 from glmlab.measurement import METRICS, Evidence, find_metric
 from glmlab.stats import Verdict
 from glmlab.storage import StudyStore
+from glmlab.storage_url import shown
 from glmlab.study_spec import StudySpec
 from glmlab.trial_record import TrialRecord, Visit
 from glmlab.units import format_duration, format_ms
@@ -172,7 +173,7 @@ def summarize(store: StudyStore, records: Sequence[TrialRecord] | None = None) -
     visits = store.visits(best.number) if best else []
     found = Summary(
         study=store.name,
-        storage=store.url,
+        storage=shown(store.url),
         evidence=baseline.evidence if baseline else spec.evidence,
         trials=counts,
         baseline=_point(baseline, spec, workload),

@@ -8,7 +8,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from glmlab.errors import SessionError
-from glmlab.storage import file_of
+from glmlab.storage_url import file_of, shown
 
 if TYPE_CHECKING:
     from glmlab.session.session import Session
@@ -31,7 +31,7 @@ def claim(session: Session) -> None:
         if other is not None and other is not session and other.is_active:
             raise SessionError(
                 f"study {session.name!r} runs in this process already: glmlab.attach({session.name!r},"
-                f" {session.storage!r}) gives its session"
+                f" {shown(session.storage)!r}) gives its session"
             )
         _sessions[key] = session
 

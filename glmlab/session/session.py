@@ -28,6 +28,7 @@ from glmlab.session.wheel import Wheel
 from glmlab.session.wishes import checked_wish
 from glmlab.session.wishes import in_words as wish_in_words
 from glmlab.storage import DEFAULT_URL, StudyStore
+from glmlab.storage_url import shown
 from glmlab.study import Study
 from glmlab.study_lock import is_held
 from glmlab.study_run import grown
@@ -106,7 +107,8 @@ class Session:
             if is_held(self.name, self.storage):
                 self._set(SessionState.ELSEWHERE)
                 raise SessionError(
-                    f"study {self.name!r} in {self.storage}: another process runs it; wait for it or stop it"
+                    f"study {self.name!r} in {shown(self.storage)}: another process runs it; wait for it or"
+                    " stop it"
                 )
             self._error = None
             self._wheel = Wheel(self._wishes, self._extension.of, self._paused)
@@ -394,4 +396,4 @@ class Session:
         return f"<p>study {escape(self.name)} in {escape(self.storage)}: {escape(self.status.text)}</p>"
 
     def __repr__(self) -> str:
-        return f"Session({self.name!r}, storage={self.storage!r}, {self._state.value})"
+        return f"Session({self.name!r}, storage={shown(self.storage)!r}, {self._state.value})"
