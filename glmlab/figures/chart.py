@@ -1,0 +1,110 @@
+"""What every chart is made of: data that can also be read as a table, and a canvas to draw on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+
+import plotly.graph_objects as go
+
+from glmlab import theme as themes
+from glmlab.figures.quantity import Spread
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_HOVER_WIDTH = 72  # characters; plotly does not break lines itself
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChartData:
+    """What a chart shows. The drawing adds nothing to it.
+
+    Attributes
+    ----------
+    title : str
+        What is shown, in words.
+    evidence : str
+        What the numbers are: ``measured``, ``replayed``, ...
+    missing : str
+        Where there is nothing to draw: what is missing, in one sentence.
+    """
+
+    title: str
+    evidence: str
+    missing: str = ""
+
+    @property
+    def is_empty(self) -> bool:
+        return bool(self.missing)
+
+    def columns(self) -> Mapping[str, Sequence[Any]]:
+        """The table's columns; their names carry the units."""
+        raise NotImplementedError
+
+    def to_frame(self) -> pd.DataFrame:
+        """The chart as a table: every number that is drawn or hovered, one row each."""
+        import pandas as pd  # half a second, and only for those who read the table
+
+        columns = self.columns().items()
+        return pd.DataFrame({name: pd.array(list(values), dtype=_kind(values)) for name, values in columns})
+
+
+def _kind(values: Sequence[Any]) -> str:
+    """A column's type. Those with capitals know gaps: without, trial 3 would become 3.0 beside one."""
+    kinds = {type(value) for value in values if value is not None}
+    if kinds <= {int, float}:
+        return "Int64" if kinds == {int} else "Float64"
+    return {frozenset({bool}): "boolean", frozenset({str}): "string"}.get(frozenset(kinds), "object")
+
+
+def canvas(data: ChartData, theme: str, subtitle: str = "") -> go.Figure:
+    """An empty figure in the house style, with the evidence in its title."""
+    figure = go.Figure()
+    dress(figure, data, theme, subtitle)
+    return figure
+
+
+def dress(figure: go.Figure, data: ChartData, theme: str, subtitle: str = "") -> None:
+    """Give a figure its template and title; a reader's zoom survives later drawings."""
+    figure.update_layout(
+        template=themes.template(theme),
+        title={"text": plain(f"{data.title} ({data.evidence})"), "subtitle": {"text": plain(subtitle)}},
+        uirevision="glmlab",
+    )
+
+
+def nothing(data: ChartData, theme: str) -> go.Figure:
+    """A chart of nothing, which says what is missing."""
+    figure = canvas(data, theme)
+    figure.update_layout(xaxis={"visible": False}, yaxis={"visible": False})
+    figure.add_annotation(
+        text="<br>".join(map(plain, wrap(data.missing, _HOVER_WIDTH))),
+        x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False, font={"size": 14},
+    )  # fmt: skip
+    return figure
+
+
+def error_bars(spreads: Sequence[Spread]) -> dict[str, Any] | None:
+    """Bars from p10 to p90; ``None`` where there are no samples to take these of."""
+    if any(spread.low is None for spread in spreads):
+        return None
+    return {
+        "array": [(spread.high or spread.value) - spread.value for spread in spreads],
+        "arrayminus": [spread.value - (spread.low or spread.value) for spread in spreads],
+        "thickness": 1.2,
+        "width": 3,
+    }
+
+
+def plain(text: str) -> str:
+    """Text as it stands: plotly would take tags in it for its own."""
+    return escape(text, quote=False)
+
+
+def hover(lines: Iterable[str]) -> str:
+    """Lines of a hover text, long ones broken, empty ones left out."""
+    return "<br>".join(plain(part) for line in lines if line for part in wrap(line, _HOVER_WIDTH))

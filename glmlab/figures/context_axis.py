@@ -1,0 +1,106 @@
+"""A metric against context: the logarithmic axis with true ticks, and the lines that are drawn over it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from glmlab.figures.chart import error_bars, plain
+from glmlab.figures.quantity import Spread, axis_title, is_wide
+from glmlab.theme import Style
+
+Point = tuple[int, int]  # context, batch
+
+_CLOSEST = 1.35  # times the former context, below which two labels would run into each other
+_MARGIN = 1.25  # times the outermost contexts, for their bars and labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line of such a chart, over all its panels.
+
+    Attributes
+    ----------
+    group : str
+        Lines of one group are hidden together.
+    rank : int
+        Place in the legend, whatever the order of drawing.
+    hover : callable
+        Point -> what is said of it.
+    """
+
+    name: str
+    group: str
+    rank: int
+    points: Mapping[Point, Spread]
+    look: Style
+    is_heavy: bool
+    hover: Callable[[Point], str]
+
+
+def draw_lines(lines: Sequence[Line], metric: str) -> go.Figure:
+    """Draw lines, a panel for each batch size, side by side on one scale."""
+    batches = sorted({batch for line in lines for _, batch in line.points})
+    contexts = sorted({context for line in lines for context, _ in line.points})
+    figure = make_subplots(
+        rows=1,
+        cols=len(batches),
+        shared_yaxes=True,
+        subplot_titles=[f"batch {batch}" for batch in batches] if len(batches) > 1 else None,
+        horizontal_spacing=0.03 if len(batches) > 1 else 0.0,
+    )
+    named: set[str] = set()
+    for line in lines:
+        for column, batch in enumerate(batches, 1):
+            points = sorted(point for point in line.points if point[1] == batch)
+            if points:
+                figure.add_trace(_trace(line, points, line.group not in named), row=1, col=column)
+                named.add(line.group)
+    figure.update_xaxes(
+        type="log",
+        tickvals=contexts,
+        ticktext=labels(contexts),
+        range=[math.log10(contexts[0] / _MARGIN), math.log10(contexts[-1] * _MARGIN)],
+        title={"text": "context [tokens, log scale]"},
+    )
+    log = is_wide(spread.value for line in lines for spread in line.points.values())
+    figure.update_yaxes(type="log" if log else "linear", rangemode="normal" if log else "tozero")
+    figure.update_yaxes(title={"text": axis_title(metric, log=log)}, col=1)
+    return figure
+
+
+def _trace(line: Line, points: Sequence[Point], is_first: bool) -> go.Scatter:
+    spreads = [line.points[point] for point in points]
+    return go.Scatter(
+        x=[context for context, _ in points],
+        y=[spread.value for spread in spreads],
+        error_y=error_bars(spreads),
+        mode="lines+markers",
+        name=plain(line.name),
+        legendgroup=line.group,
+        legendrank=1000 + line.rank,
+        showlegend=is_first,
+        line={"color": line.look.colour, "dash": line.look.dash, "width": 4 if line.is_heavy else 2},
+        marker={
+            "symbol": line.look.marker,
+            "color": line.look.colour,
+            "size": 10 if line.is_heavy else 8,
+        },
+        text=[line.hover(point) for point in points],
+        hovertemplate="%{text}<extra></extra>",
+    )
+
+
+def labels(contexts: Sequence[int]) -> list[str]:
+    """A context in full where there is room for it, else a tick without a label."""
+    found: list[str] = []
+    last = 0
+    for context in contexts:
+        has_room = context >= last * _CLOSEST
+        found.append(f"{context:,}" if has_room else "")
+        last = context if has_room else last
+    return found

@@ -1,0 +1,266 @@
+"""History: what each trial gave, the best so far, and the baseline with its spread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+
+from glmlab import theme as themes
+from glmlab.figures.chart import ChartData, canvas, error_bars, hover, nothing
+from glmlab.figures.quantity import (
+    Spread,
+    axis_title,
+    direction,
+    is_wide,
+    times,
+    whole_spread,
+    with_unit,
+)
+from glmlab.figures.trials import evidence_of, find_baseline, knob_columns, params_words
+from glmlab.knobs import Params, Value
+from glmlab.measurement import find_metric
+from glmlab.study_spec import StudySpec
+from glmlab.trial_record import Status, TrialRecord
+from glmlab.units import format_duration
+
+_MANY = 1000  # points from which the browser draws on a canvas of its own and bars are left to the hover
+_FLOOR = 0.02  # of the height: where trials without a value stand
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistoryData(ChartData):
+    """One row for each trial, in the order of their numbers.
+
+    Attributes
+    ----------
+    metric : str
+        What is shown: the study's first objective.
+    spread : tuple
+        Value of each trial over the whole workload, with p10 and p90 of its samples; ``None`` where it has
+        none.
+    best : tuple of float or None
+        The best value that kept all constraints, up to this trial.
+    reason : tuple of str
+        Why a trial has no value, or which constraint it breaks.
+    baseline : Spread or None
+        The baseline's own value.
+    """
+
+    metric: str
+    trial: tuple[int, ...]
+    status: tuple[Status, ...]
+    params: tuple[Params, ...]
+    spread: tuple[Spread | None, ...]
+    best: tuple[float | None, ...]
+    feasible: tuple[bool, ...]
+    reason: tuple[str, ...]
+    is_live: tuple[bool, ...]
+    cost_s: tuple[float, ...]
+    baseline: Spread | None
+    baseline_trial: int | None
+    knobs: tuple[str, ...]
+
+    def columns(self) -> Mapping[str, Sequence[Any]]:
+        metric, spread = self.metric, self.spread
+        base = self.baseline.value if self.baseline else None
+        return {
+            "trial": self.trial,
+            "status": self.status,
+            **knob_columns(self.params, self.knobs),
+            metric: [s and s.value for s in spread],
+            f"{metric}_p10": [s and s.low for s in spread],
+            f"{metric}_p90": [s and s.high for s in spread],
+            "ratio_to_baseline": [s.value / base if s and base else None for s in spread],
+            f"best_so_far_{metric}": self.best,
+            "keeps_constraints": [ok if s else None for s, ok in zip(spread, self.feasible, strict=True)],
+            "engine_kept": self.is_live,
+            "cost_s": self.cost_s,
+            "reason": self.reason,
+            "evidence": [self.evidence] * len(self.trial),
+        }
+
+
+def history_data(
+    records: Sequence[TrialRecord],
+    spec: StudySpec,
+    baseline: Mapping[str, Value] | None = None,
+) -> HistoryData:
+    """Read the history off a study's records.
+
+    Parameters
+    ----------
+    records : sequence of TrialRecord
+        In the order of their numbers; may still grow.
+    spec : StudySpec
+        The study.
+    baseline : mapping, optional
+        The baseline's values, as the store has them; else found among the records.
+    """
+    metric, workload = spec.objective[0], spec.effective_workload
+    maximize = find_metric(metric).maximize
+    spreads: list[Spread | None] = []
+    best: list[float | None] = []
+    top: float | None = None
+    for record in records:
+        spread = None
+        if record.status == "complete" and record.values:
+            found = record.measurement and whole_spread(record.measurement, metric, workload)
+            spread = found or Spread(record.values[0])
+            better = top is None or (spread.value > top if maximize else spread.value < top)
+            if record.is_feasible and better:
+                top = spread.value
+        spreads.append(spread)
+        best.append(top)
+    first = find_baseline(records, spec, baseline)
+    at = next((i for i, record in enumerate(records) if record is first), None)
+    return HistoryData(
+        title=f"Trials of {spec.study}: {metric}",
+        evidence=evidence_of(records, spec),
+        missing="" if records else "No trial has finished yet: each appears here as soon as it has.",
+        metric=metric,
+        trial=tuple(r.number for r in records),
+        status=tuple(r.status for r in records),
+        params=tuple(r.params for r in records),
+        spread=tuple(spreads),
+        best=tuple(best),
+        feasible=tuple(r.is_feasible for r in records),
+        reason=tuple(_reason(r) for r in records),
+        is_live=tuple(r.cost.is_live for r in records),
+        cost_s=tuple(r.cost.total_s for r in records),
+        baseline=None if at is None else spreads[at],
+        baseline_trial=None if first is None else first.number,
+        knobs=tuple(dimension.name for dimension in spec.knob_space),
+    )
+
+
+def _reason(record: TrialRecord) -> str:
+    if record.status == "complete" and not record.is_feasible:
+        broken = [
+            f"{name} = {record.constraint_values.get(name, float('nan')):,.6g}"
+            for name, violation in record.violations.items()
+            if violation > 0
+        ]
+        return f"breaks a constraint: {', '.join(broken)}"
+    return record.reason
+
+
+def draw_history(data: HistoryData, theme: str = "auto") -> go.Figure:
+    """Draw it: points with bars from p10 to p90, a step line of the best, the baseline across."""
+    if data.is_empty:
+        return nothing(data, theme)
+    ink = themes.ink(theme)
+    values = [spread.value for spread in data.spread if spread]
+    log = is_wide(values)
+    figure = canvas(data, theme, _subtitle(data))
+    unit = find_metric(data.metric).unit
+    span = (min(data.trial) - 0.5, max(data.trial) + 0.5)
+    if data.baseline is not None:
+        _add_baseline(figure, data, span, ink.strong)
+    blue, green, warm = themes.COLOURS[0], themes.COLOURS[2], themes.COLOURS[4]
+    good = [i for i, s in enumerate(data.spread) if s and data.feasible[i]]
+    broken = [i for i, s in enumerate(data.spread) if s and not data.feasible[i]]
+    _add_points(figure, data, good, name="trial, bar p10 to p90", colour=blue, symbol="circle")
+    if broken:
+        _add_points(figure, data, broken, name="breaks a constraint", colour=warm, symbol="circle-open")
+    figure.add_scatter(
+        x=data.trial, y=data.best, mode="lines", name="best so far",
+        line={"color": green, "width": 2, "shape": "hv", "dash": "dash"},
+        hovertemplate=f"best up to trial #%{{x}}: %{{y:,.4~r}} {unit}<extra></extra>",
+    )  # fmt: skip
+    _add_without_value(figure, data)
+    figure.update_layout(
+        xaxis={"title": {"text": "trial [number]"}, "range": span, **_whole_ticks(len(data.trial))},
+        yaxis={
+            "title": {"text": axis_title(data.metric, log=log)},
+            "type": "log" if log else "linear",
+            "rangemode": "normal",
+        },
+        yaxis2={"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True},
+        legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
+    )
+    return figure
+
+
+def _subtitle(data: HistoryData) -> str:
+    values = [value for value in data.best if value is not None]
+    if not values:
+        return "no trial has a value yet"
+    said = f"best so far {with_unit(values[-1], data.metric)}"
+    if data.baseline is not None:
+        ratio = times(values[-1] / data.baseline.value)
+        said += f", {ratio} of the baseline's {with_unit(data.baseline.value, data.metric)}"
+    return f"{said}; {direction(find_metric(data.metric))}"
+
+
+def _whole_ticks(count: int) -> dict[str, Any]:
+    return {"tickformat": ",d", **({"dtick": 1} if count <= 20 else {})}
+
+
+def _add_points(
+    figure: go.Figure, data: HistoryData, rows: list[int], *, name: str, colour: str, symbol: str
+) -> None:
+    spreads = [spread for i in rows if (spread := data.spread[i])]
+    many = len(rows) > _MANY
+    kind = go.Scattergl if many else go.Scatter
+    figure.add_trace(
+        kind(
+            x=[data.trial[i] for i in rows],
+            y=[spread.value for spread in spreads],
+            mode="markers",
+            name=name,
+            marker={"color": colour, "symbol": symbol, "size": 4 if many else 8},
+            text=[_hover(data, i) for i in rows],
+            hovertemplate="%{text}<extra></extra>",
+            error_y=None if many else error_bars(spreads),
+        )
+    )
+
+
+def _hover(data: HistoryData, row: int) -> str:
+    spread = data.spread[row]
+    lines = [f"trial #{data.trial[row]}: {data.status[row]}", params_words(data.params[row])]
+    if spread is not None:
+        ratio = f", {times(spread.value / data.baseline.value)} of the baseline" if data.baseline else ""
+        lines += [f"{data.metric} {with_unit(spread.value, data.metric)}{ratio}", spread.words]
+    lines.append(data.reason[row])
+    engine = "engine kept" if data.is_live[row] else "new engine"
+    lines.append(f"{engine}, took {format_duration(data.cost_s[row])}")
+    return hover(lines)
+
+
+def _add_baseline(figure: go.Figure, data: HistoryData, span: tuple[float, float], colour: str) -> None:
+    base = data.baseline
+    if base is None:
+        return
+    said = f"baseline, #{data.baseline_trial}: {with_unit(base.value, data.metric)}"
+    if base.low is not None and base.high is not None:
+        figure.add_scatter(
+            x=[*span, *reversed(span)], y=[base.low, base.low, base.high, base.high], fill="toself",
+            mode="lines", line={"width": 0}, fillcolor="rgba(128,128,128,0.25)",
+            name="baseline, p10 to p90", hoverinfo="skip",
+        )  # fmt: skip
+    figure.add_scatter(
+        x=list(span), y=[base.value, base.value], mode="lines", name=said,
+        line={"color": colour, "width": 2.5}, hovertemplate=f"{said}<br>{base.words}<extra></extra>",
+    )  # fmt: skip
+
+
+def _add_without_value(figure: go.Figure, data: HistoryData) -> None:
+    """Along the bottom, whatever the values are: on an axis of their own."""
+    looks = {
+        "failed": ("x", themes.COLOURS[4]),
+        "blocked": ("square-x-open", themes.COLOURS[3]),
+        "interrupted": ("line-ns-open", themes.ink("auto").text),
+    }
+    for status, (symbol, colour) in looks.items():
+        rows = [i for i, each in enumerate(data.status) if each == status]
+        if not rows:
+            continue
+        figure.add_scatter(
+            x=[data.trial[i] for i in rows], y=[_FLOOR] * len(rows), yaxis="y2", mode="markers",
+            name=f"{status} ({len(rows)})", marker={"symbol": symbol, "color": colour, "size": 9},
+            text=[_hover(data, i) for i in rows], hovertemplate="%{text}<extra></extra>",
+        )  # fmt: skip
