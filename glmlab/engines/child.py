@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from threading import Lock
+from threading import Lock, RLock
 from types import TracebackType
 from typing import Any, Self
 
@@ -76,7 +76,7 @@ class ChildEngine:
         self._beat_timeout_s = beat_timeout_s
         self.log_path = log_path or new_log_path(recipe.name)
         self._end = ""  # why it is no more; empty while it lives
-        self._busy = Lock()
+        self._busy, self._killing = Lock(), RLock()
         self._handle = handle or EngineHandle()
         begin = time.perf_counter()
         self._process, self._channel = _spawn(recipe, self.log_path)
@@ -123,6 +123,7 @@ class ChildEngine:
 
     def close(self) -> None:
         if self._end:
+            self.kill()  # which another thread may be at
             return
         with contextlib.suppress(GlmlabError):
             self._call(Ask(op="close"), timeout_s=_CLOSE_TIMEOUT_S)
@@ -132,20 +133,21 @@ class ChildEngine:
 
     def kill(self, why: str = "was killed") -> None:
         """End the child and everything that it started, now; calling it again does nothing."""
-        if self._end:
-            return
-        self._end = why
-        self._handle.let_go()
-        self._channel.close()
-        deadline = time.monotonic() + 10
-        while True:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._group, signal.SIGKILL)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout=0.2)
-            if not _group_members(self._group) or time.monotonic() > deadline:
+        with self._killing:  # whoever comes second waits until it is gone
+            if self._end:
                 return
-            time.sleep(0.02)
+            self._end = why
+            self._handle.let_go()
+            self._channel.close()
+            deadline = time.monotonic() + 10
+            while True:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._group, signal.SIGKILL)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(timeout=0.2)
+                if not _group_members(self._group) or time.monotonic() > deadline:
+                    return
+                time.sleep(0.02)
 
     # ------------------------------------------------------------------ talking
     def _call(self, request: BaseModel, timeout_s: float | None = None) -> str:
