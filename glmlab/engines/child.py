@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from threading import Lock, RLock
@@ -82,7 +83,7 @@ class ChildEngine:
         self._process, self._channel = _spawn(recipe, self.log_path)
         self._group = self._process.pid
         try:
-            self._handle.hold(lambda: self.kill("was aborted"), lambda: self.pids)
+            self._offer(weakref.ref(self))
             report = self._call(
                 Start(recipe=recipe, ceilings=dict(ceilings or {})), timeout_s=start_timeout_s
             )
@@ -93,6 +94,19 @@ class ChildEngine:
             raise
         started = StartReport.model_validate_json(report)
         self.started = StartReport(seconds=time.perf_counter() - begin, notes=started.notes)
+
+    def _offer(self, me: weakref.ref[ChildEngine]) -> None:
+        """Let the handle end this engine, without holding on to one that is dropped."""
+
+        def kill() -> None:
+            if (engine := me()) is not None:
+                engine.kill("was aborted")
+
+        def pids() -> tuple[int, ...]:
+            engine = me()
+            return () if engine is None else engine.pids
+
+        self._handle.hold(kill, pids)
 
     # ------------------------------------------------------------------ what it is
     @property
