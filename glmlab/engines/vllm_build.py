@@ -14,6 +14,7 @@ from glmlab.names import did_you_mean
 from glmlab.recipe import Recipe
 
 _EXTENSION = "glmlab.live.worker.GlmlabWorkerExtension"
+_LEAST_SHARE = 0.01
 
 
 def build(recipe: Recipe, ceilings: Mapping[str, int]) -> Any:
@@ -33,6 +34,10 @@ def build(recipe: Recipe, ceilings: Mapping[str, int]) -> Any:
         from glmlab.live.dense_mla import dsa_to_dense
 
         arguments["hf_overrides"] = dsa_to_dense
+    if recipe.kv_cache_bytes is not None:
+        # vLLM sizes nothing by its share of the GPU then, yet would not start unless that much is free, so
+        # no engine could stand beside another. Its CPU worker asks for nothing of the kind.
+        arguments["gpu_memory_utilization"] = _LEAST_SHARE
     known = {field.name for field in dataclasses.fields(EngineArgs)}
     for name in recipe.engine_args:
         if name not in known:

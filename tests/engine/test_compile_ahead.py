@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import subprocess
@@ -76,7 +77,7 @@ def test_the_first_that_cannot_run_is_named_and_all_are_waited_for() -> None:
     def broken() -> Any:
         raise RuntimeError("a\nPassManager::run failed")
 
-    attempts = [Attempt(f"tile = {n}", lambda n=n: compiled(n)) for n in (1, 200_000, 300_000)]
+    attempts = [Attempt(f"tile = {n}", functools.partial(compiled, n)) for n in (1, 200_000, 300_000)]
     with pytest.raises(ValueError, match=r"tile = 200000: .* 200,000 bytes .* has 100,000"):
         refuse_what_cannot_run(attempts, LIMITS)
     assert sorted(done) == [1, 200_000, 300_000]

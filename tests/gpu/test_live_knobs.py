@@ -253,7 +253,20 @@ def test_piecewise_graphs_need_no_recapture() -> None:
         assert engine.state().workers[0].used["kv_splits"] == 64
 
 
-def test_many_changes_leak_nothing() -> None:
+def test_tiles_of_block_fp8_weights() -> None:
+    fp8 = recipe("TRITON_ATTN", quantization="fp8_per_block", linear_backend="triton")
+    with start(fp8, home="child") as engine:
+        first = engine.measure(WORK)
+        assert engine.knobs()["fp8_gemm_tiles"].live
+        changed_and_proved(engine, first, fp8_gemm_tiles="64x64x64 g1 w4 s3")
+        changed_and_proved(engine, first, moe_tiles="16x64x128 g1 w4 s3")
+        with pytest.raises(ApplyError, match="quantization blocks"):
+            engine.apply(fp8_gemm_tiles="64x64x256 g1 w4 s3")
+        engine.apply(fp8_gemm_tiles="default", moe_tiles="default")
+        assert first.same_tokens(engine.measure(WORK)) == 1.0
+
+
+def test_many_changes_leak_nothing(alone: None) -> None:
     changes = int(os.environ.get("GLMLAB_TEST_CHANGES", "200"))
     work = Workload(contexts=(2000,), batch_sizes=(1,), new_tokens=16)
     with start(recipe("TRITON_ATTN"), home="child") as engine:
