@@ -61,7 +61,10 @@ def draw(name: str, weight: torch.Tensor, *, seed: int, rank: int = 0) -> None:
         Rank matters for sharded weights only.
     """
     if "scale" in name:
-        return  # made with its quantized payload, which stands as well; zero would silence the layer
+        # Made with its quantized payload, which stands as well; zero would silence the layer. Where no
+        # weight was quantized, vLLM drew it around zero, and kernels (Marlin's NVFP4) take no sign.
+        weight.copy_(weight.float().abs())
+        return
     if weight.dim() < 2:
         weight.fill_(1.0 if "norm" in name else 0.0)
         return

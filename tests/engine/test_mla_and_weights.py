@@ -58,6 +58,9 @@ def test_scales_of_quantized_weights_are_left_alone(name: str, shape: tuple[int,
     scale = torch.full(shape, 0.25)
     draw(name, scale, seed=0)
     assert bool((scale == 0.25).all())
+    drawn = (-scale).to(torch.float8_e4m3fn)  # by vLLM, around zero, where nothing was quantized
+    draw(name, drawn, seed=0)
+    assert bool((drawn.float() == 0.25).all())
 
 
 def test_knobs_of_another_backend_are_not_offered(engine: VllmEngine) -> None:
