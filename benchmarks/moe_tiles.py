@@ -4,7 +4,9 @@ For each shape and token count: every candidate once and shortly, then the ten b
 choice three times each, interleaved. Writes every visit as a JSON line, prints a table, and prints for
 each shape the value of the knob ``moe_tiles``. Tiles are compiled beforehand in processes of their own.
 
-Run it with ``python benchmarks/moe_tiles.py --out moe_tiles.jsonl``; ``--help`` lists the rest.
+Run it with ``python benchmarks/moe_tiles.py --out moe_tiles.jsonl``; ``--help`` lists the rest. Compiling
+takes most of an hour of CPU time, which the processes share; with ``--compile-only`` and a TRITON_CACHE_DIR
+it can be done before, beside something else.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import random
 import statistics
 import sys
 import time
+from collections import Counter
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -34,12 +37,12 @@ from glmlab.live.moe_candidates import GpuLimits, MoeShape, candidates
 from glmlab.live.moe_compile import Build, compile_tile, gpu_limits, said
 from glmlab.tiles import Tile, TileTable
 
-# As one rank of four sees GLM-4.7 (bfloat16 and FP8), one GPU GLM-4.5-Air and GLM-4.7-Flash.
+# One rank of four of GLM-4.7, and of GLM-5.1 REAP-160.
 SHAPES = (
     "E=160,N=384,K=5120,top_k=8,dtype=bf16",
+    "E=160,N=512,K=6144,top_k=8,dtype=bf16",
     "E=160,N=384,K=5120,top_k=8,dtype=fp8",
-    "E=128,N=1408,K=4096,top_k=8,dtype=bf16",
-    "E=64,N=1536,K=2048,top_k=4,dtype=fp8",
+    "E=160,N=512,K=6144,top_k=8,dtype=fp8",
 )
 TOKENS = (1, 4, 16, 64)
 SEARCH_SHARE = 0.75  # of a point's time; the rest is for the finalists
@@ -109,6 +112,11 @@ def main() -> int:
         builds = {shape: _compiling(pool, shape, args.tokens, tiles, limits) for shape in shapes}
         kernels = sum(map(len, builds.values()))
         print(f"compiling {kernels} tiles for {len(shapes)} shapes, {args.workers} at a time", flush=True)
+        if args.compile_only:
+            for shape in shapes:
+                states = Counter(build.status for build in _built(builds[shape]).values())
+                print(f"{shape}: {dict(states)} after {_seconds(begin)}", flush=True)
+            return 0
         for shape in shapes:
             try:
                 with vllm_context():
@@ -135,6 +143,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="interleaved visits of each finalist")
     parser.add_argument("--samples", type=int, default=10, help="replays of such a visit; a search takes 3")
     parser.add_argument("--workers", type=int, default=max(1, min(14, (os.cpu_count() or 2) - 2)))
+    parser.add_argument("--compile-only", action="store_true", help="fill Triton's cache and end")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("moe_tiles.jsonl"))
     return parser.parse_args()
