@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from glmlab.errors import InputError, InstallError
 from glmlab.names import did_you_mean
@@ -20,13 +20,12 @@ Theme = Literal["auto", "light", "dark"]
 # Okabe and Ito (2008) without yellow and black, told apart by people who do not see red and green
 # alike. In this order neighbours differ for them too, and the hues run from cold to warm.
 COLOURS = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7")
-MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "triangle-down", "pentagon")
+MARKERS = ("circle", "diamond", "triangle-up", "x", "triangle-down", "pentagon", "star")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 PATTERNS = ("", "/", "x", ".", "\\", "-", "+", "|")
 SEQUENTIAL = "Cividis"
+BASELINE_MARKER = "square"  # nothing else is one
 BETTER, WORSE = COLOURS[0], COLOURS[4]  # of a ratio to the baseline, around 1
-_EVEN = "#DDDDDD"
-MARKS = {"baseline": "star-diamond", "best": "star", "failed": "x-thin", "blocked": "square-x-open"}
 
 TEMPLATES: dict[Theme, str] = {"auto": "glmlab-auto", "light": "glmlab-light", "dark": "glmlab-dark"}
 
@@ -114,10 +113,19 @@ def ramp(count: int) -> list[str]:
     return [_between(COLOURS, place) for place in places]
 
 
-def ratio_scale(*, maximize: bool) -> list[tuple[float, str]]:
-    """A colour scale around a ratio of 1: blue is better, whichever direction that is."""
+def patterned(colour: str, shape: str) -> dict[str, Any]:
+    """The marker of a bar that is known by its pattern as well as by its colour."""
+    return {
+        "color": colour,
+        "line": {"width": 0},
+        "pattern": {"shape": shape, "bgcolor": colour, "fgcolor": "#FFFFFF", "size": 6, "solidity": 0.25},
+    }
+
+
+def better_worse_scale(*, maximize: bool, middle: str) -> list[tuple[float, str]]:
+    """A colour scale in which blue is better, whichever direction that is."""
     low, high = (WORSE, BETTER) if maximize else (BETTER, WORSE)
-    return [(0.0, low), (0.5, _EVEN), (1.0, high)]
+    return [(0.0, low), (0.5, middle), (1.0, high)]
 
 
 def _between(colours: Sequence[str], place: float) -> str:
@@ -143,7 +151,7 @@ def _template(theme: Theme) -> go.layout.Template:
         "tickcolor": drawn.grid,
         "ticks": "outside",
         "automargin": True,
-        "title": {"standoff": 8},
+        "title": {"standoff": 8, "font": {"size": 13}},
     }
     hover_text = "#333333" if theme == "auto" else drawn.text
     layout = {
@@ -159,9 +167,8 @@ def _template(theme: Theme) -> go.layout.Template:
             "y": 1,
             "yref": "container",
             "yanchor": "top",
-            "pad": {"t": 12},
+            "pad": {"t": 20},
             "font": {"size": 16},
-            "subtitle": {"font": {"size": 12, "color": drawn.text}},
         },
         "margin": {"l": 64, "r": 24, "t": 76, "b": 56},
         "hoverlabel": {
@@ -175,7 +182,12 @@ def _template(theme: Theme) -> go.layout.Template:
         "yaxis": axis,
         "hovermode": "closest",
     }
-    return go.layout.Template(layout=layout)
+    bar = {"title": {"font": {"size": 12}}, "outlinewidth": 0, "thickness": 16}
+    data = {
+        "heatmap": [go.Heatmap(colorbar=bar)],
+        "parcoords": [go.Parcoords(line={"colorbar": bar})],
+    }
+    return go.layout.Template(layout=layout, data=data)
 
 
 for _theme, _name in TEMPLATES.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -16,7 +17,11 @@ from glmlab.figures.quantity import Spread
 if TYPE_CHECKING:
     import pandas as pd
 
-_HOVER_WIDTH = 72  # characters; plotly does not break lines itself
+# Characters: plotly does not break lines itself, and half a notebook's width must hold them.
+_HOVER_WIDTH = 72
+_TITLE_WIDTH = 64
+_SUBTITLE_WIDTH = 96
+_TOP_PX = 34  # above and below the title
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +75,28 @@ def canvas(data: ChartData, theme: str, subtitle: str = "") -> go.Figure:
 
 def dress(figure: go.Figure, data: ChartData, theme: str, subtitle: str = "") -> None:
     """Give a figure its template and title; a reader's zoom survives later drawings."""
+    title = _lines(f"{data.title} ({data.evidence})", _TITLE_WIDTH)
+    below = _lines(subtitle, _SUBTITLE_WIDTH)
+    text = "<br>".join([*title, *(f"<span style='font-size:12px'>{line}</span>" for line in below)])
     figure.update_layout(
         template=themes.template(theme),
-        title={"text": plain(f"{data.title} ({data.evidence})"), "subtitle": {"text": plain(subtitle)}},
+        title={"text": text},
+        margin={"t": _TOP_PX + 21 * len(title) + 17 * len(below)},
         uirevision="glmlab",
     )
+
+
+def legend_below(figure: go.Figure) -> None:
+    """A legend under the drawing: beside it, it would take a third of a narrow page."""
+    figure.update_layout(
+        legend={"orientation": "h", "yref": "container", "y": 0.01, "yanchor": "bottom", "x": 0}
+        | {"traceorder": "normal"}
+    )
+
+
+def log_axis() -> dict[str, Any]:
+    """A logarithmic axis with a tick at each doubling, written in full."""
+    return {"type": "log", "dtick": math.log10(2), "tickformat": ",.4~r"}
 
 
 def nothing(data: ChartData, theme: str) -> go.Figure:
@@ -100,6 +122,12 @@ def error_bars(spreads: Sequence[Spread]) -> dict[str, Any] | None:
     }
 
 
+def _lines(text: str, width: int) -> list[str]:
+    if len(text) <= width:  # nearly always, and thousands of times a drawing
+        return [plain(text)] if text else []
+    return [plain(line) for line in wrap(text, width)]
+
+
 def plain(text: str) -> str:
     """Text as it stands: plotly would take tags in it for its own."""
     return escape(text, quote=False)
@@ -107,4 +135,4 @@ def plain(text: str) -> str:
 
 def hover(lines: Iterable[str]) -> str:
     """Lines of a hover text, long ones broken, empty ones left out."""
-    return "<br>".join(plain(part) for line in lines if line for part in wrap(line, _HOVER_WIDTH))
+    return "<br>".join(part for line in lines if line for part in _lines(line, _HOVER_WIDTH))

@@ -99,7 +99,7 @@ def draw_compare(data: CompareData, theme: str = "auto") -> go.Figure:
     if data.is_empty:
         return nothing(data, theme)
     last = len(data.labels) - 1
-    first = themes.Style(themes.ink(theme).strong, "square", "dash")
+    first = themes.Style(themes.ink(theme).strong, themes.BASELINE_MARKER, "dash")
     lines = [
         Line(
             name=label,

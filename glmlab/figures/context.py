@@ -33,7 +33,7 @@ from glmlab.study_spec import StudySpec
 from glmlab.summary import best_record
 from glmlab.trial_record import TrialRecord
 
-MOST_LINES = 12  # beside the baseline: more cannot be told apart
+MOST_LINES = 8  # beside the baseline: more cannot be told apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +189,7 @@ def draw_context(data: ContextData, theme: str = "auto") -> go.Figure:
     lines = lines_to_draw(data.lines)
     drawn = []
     for rank, (line, look) in enumerate(zip(lines, themes.styles(len(lines)), strict=True)):
-        heavy = themes.Style(themes.ink(theme).strong, look.marker, "solid")
+        heavy = themes.Style(themes.ink(theme).strong, themes.BASELINE_MARKER, "solid")
         drawn.append(
             Line(
                 name=line.label,
@@ -203,7 +203,7 @@ def draw_context(data: ContextData, theme: str = "auto") -> go.Figure:
         )
     figure = draw_lines(sorted(drawn, key=lambda line: line.is_heavy), data.metric)  # the baseline on top
     dress(figure, data, theme, _subtitle(data, len(lines)))
-    figure.update_layout(legend={"title": {"text": data.knob}, "traceorder": "normal"})
+    figure.update_layout(legend={"title": {"text": data.knob}})
     return figure
 
 

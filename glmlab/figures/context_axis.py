@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from glmlab.figures.chart import error_bars, plain
+from glmlab.figures.chart import error_bars, legend_below, log_axis, plain
 from glmlab.figures.quantity import Spread, axis_title, is_wide
 from glmlab.theme import Style
 
 Point = tuple[int, int]  # context, batch
 
+_MOST_BESIDE = 3  # panels: more would be too narrow
 _CLOSEST = 1.35  # times the former context, below which two labels would run into each other
 _MARGIN = 1.25  # times the outermost contexts, for their bars and labels
 
@@ -46,34 +47,46 @@ def draw_lines(lines: Sequence[Line], metric: str) -> go.Figure:
     """Draw lines, a panel for each batch size, side by side on one scale."""
     batches = sorted({batch for line in lines for _, batch in line.points})
     contexts = sorted({context for line in lines for context, _ in line.points})
+    rows = math.ceil(len(batches) / _MOST_BESIDE)
+    columns = math.ceil(len(batches) / rows)
     figure = make_subplots(
-        rows=1,
-        cols=len(batches),
-        shared_yaxes=True,
+        rows=rows,
+        cols=columns,
+        shared_yaxes="all",
+        shared_xaxes="all",
         subplot_titles=[f"batch {batch}" for batch in batches] if len(batches) > 1 else None,
-        horizontal_spacing=0.03 if len(batches) > 1 else 0.0,
+        horizontal_spacing=0.04,
+        vertical_spacing=0.12,
     )
+    figure.update_annotations(font={"size": 13})
     named: set[str] = set()
     for line in lines:
-        for column, batch in enumerate(batches, 1):
+        for place, batch in enumerate(batches):
             points = sorted(point for point in line.points if point[1] == batch)
             if points:
-                figure.add_trace(_trace(line, points, line.group not in named), row=1, col=column)
+                row, column = divmod(place, columns)
+                trace = _trace(line, points, is_first=line.group not in named)
+                figure.add_trace(trace, row=row + 1, col=column + 1)
                 named.add(line.group)
     figure.update_xaxes(
         type="log",
         tickvals=contexts,
-        ticktext=labels(contexts),
+        ticktext=labels(contexts, _CLOSEST ** (1 if columns == 1 else 3)),
         range=[math.log10(contexts[0] / _MARGIN), math.log10(contexts[-1] * _MARGIN)],
-        title={"text": "context [tokens, log scale]"},
+        tickangle=0,
+        tickfont={"size": 12 if columns == 1 else 10},
     )
+    # Once, in the middle: side by side they would run into each other.
+    figure.update_xaxes(title={"text": "context [tokens, log2 scale]"}, row=rows, col=(columns + 1) // 2)
     log = is_wide(spread.value for line in lines for spread in line.points.values())
-    figure.update_yaxes(type="log" if log else "linear", rangemode="normal" if log else "tozero")
-    figure.update_yaxes(title={"text": axis_title(metric, log=log)}, col=1)
+    figure.update_yaxes(**(log_axis() if log else {"rangemode": "tozero"}))
+    figure.update_yaxes(title={"text": axis_title(metric, log=log)}, row=(rows + 1) // 2, col=1)
+    if columns > 1:
+        legend_below(figure)
     return figure
 
 
-def _trace(line: Line, points: Sequence[Point], is_first: bool) -> go.Scatter:
+def _trace(line: Line, points: Sequence[Point], *, is_first: bool) -> go.Scatter:
     spreads = [line.points[point] for point in points]
     return go.Scatter(
         x=[context for context, _ in points],
@@ -95,12 +108,12 @@ def _trace(line: Line, points: Sequence[Point], is_first: bool) -> go.Scatter:
     )
 
 
-def labels(contexts: Sequence[int]) -> list[str]:
-    """A context in full where there is room for it, else a tick without a label."""
+def labels(contexts: Sequence[int], closest: float = _CLOSEST) -> list[str]:
+    """A context in full where it is so many times the last one with a label, else a tick without."""
     found: list[str] = []
     last = 0
     for context in contexts:
-        has_room = context >= last * _CLOSEST
+        has_room = context >= last * closest
         found.append(f"{context:,}" if has_room else "")
         last = context if has_room else last
     return found

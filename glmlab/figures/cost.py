@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from glmlab import theme as themes
-from glmlab.figures.chart import ChartData, dress, hover, nothing
+from glmlab.figures.chart import ChartData, dress, hover, legend_below, nothing
 from glmlab.figures.trials import params_words
 from glmlab.trial_record import TrialCost, TrialRecord, Visit
 from glmlab.units import format_duration
@@ -24,6 +25,9 @@ PARTS = {
     "measure_s": "measuring",
     "overhead_s": "glmlab itself",
 }
+_FEW = 40  # rows up to which each has a marker
+_MOST_BARS = 400  # a browser slows down with more; neighbours are then taken together
+_MOST_TICKS = 20
 _CUT_FROM = 5.0  # times the ninth tenth of all bars: a higher bar would flatten all others
 
 
@@ -104,33 +108,29 @@ def draw_cost(data: CostData, theme: str = "auto") -> go.Figure:
     if data.is_empty:
         return nothing(data, theme)
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.09, row_heights=[0.58, 0.42])
-    dress(figure, data, theme, _subtitle(data))
-    places = list(range(len(data.cost)))
-    texts = [_hover(data, row) for row in places]
+    size = math.ceil(len(data.cost) / _MOST_BARS)
+    dress(figure, data, theme, _subtitle(data, size))
+    ink = themes.ink(theme)
+    groups = [data.cost[at : at + size] for at in range(0, len(data.cost), size)]
+    middles = [at * size + (len(group) - 1) / 2 for at, group in enumerate(groups)]
     for (part, name), colour, pattern in zip(PARTS.items(), _COLOURS, themes.PATTERNS, strict=False):
         figure.add_trace(
             go.Bar(
-                x=places, y=[getattr(cost, part) for cost in data.cost], name=name,
-                marker={"color": colour, "pattern": {"shape": pattern, "fgcolor": "white", "size": 5}},
-                hovertext=texts, hovertemplate="%{hovertext}<extra></extra>",
+                x=middles,
+                y=[statistics.fmean(getattr(cost, part) for cost in group) for group in groups],
+                name=name,
+                marker=themes.patterned(colour, pattern),
+                hovertemplate="%{y:,.3~r} s",
             ),
-            row=1, col=1,
-        )  # fmt: skip
-    ink = themes.ink(theme)
-    for name, sums, colour, dash in (
-        ("spent", data.spent_s, themes.COLOURS[0], "solid"),
-        ("with a restart each, estimated", data.restarts_s, ink.strong, "dash"),
-    ):
-        if any(value is not None for value in sums):
-            figure.add_trace(
-                go.Scatter(
-                    x=places, y=sums, name=name, mode="lines+markers" if len(places) <= 40 else "lines",
-                    line={"color": colour, "width": 2.5, "dash": dash, "shape": "hv"},
-                    hovertemplate=f"{name}, cumulated: %{{y:,.4~r}} s<extra></extra>",
-                ),
-                row=2, col=1,
-            )  # fmt: skip
+            row=1,
+            col=1,
+        )
+    totals = [statistics.fmean(cost.total_s for cost in group) for group in groups]
+    _add_totals(figure, data, middles, totals, ink)
+    _add_sums(figure, data, ink)
     _scale(figure, data, ink)
+    figure.update_layout(barmode="stack", bargap=0.15 if size == 1 else 0, hovermode="x unified")
+    legend_below(figure)
     return figure
 
 
@@ -143,14 +143,11 @@ _COLOURS = (
 )
 
 
-def _subtitle(data: CostData) -> str:
-    spent, restarts = data.spent_s[-1], data.restarts_s[-1]
-    if restarts is None:
-        return f"{format_duration(spent)} in all; no engine was started, so a restart cannot be estimated"
-    return (
-        f"{format_duration(spent)} in all; with a restart for each, {format_duration(restarts)}"
-        " (median start, prefill and measurement of this study)"
-    )
+def _subtitle(data: CostData, size: int) -> str:
+    said = "no engine was started yet, so a restart cannot be estimated"
+    if data.restart_s is not None:
+        said = f"a restart: {format_duration(data.restart_s)} (median start, prefill and measurement)"
+    return f"{said}; each bar is the mean of {size} trials" if size > 1 else said
 
 
 def cut_at(totals: Sequence[float]) -> float | None:
@@ -160,31 +157,82 @@ def cut_at(totals: Sequence[float]) -> float | None:
     return usual * 1.6 if usual and ordered[-1] > _CUT_FROM * usual else None
 
 
-def _scale(figure: go.Figure, data: CostData, ink: themes.Ink) -> None:
-    totals = [cost.total_s for cost in data.cost]
+def _add_totals(
+    figure: go.Figure, data: CostData, middles: list[float], totals: list[float], ink: themes.Ink
+) -> None:
+    """What a row is, said on top of its bar; a bar that is cut has its height written over it."""
+    size = math.ceil(len(data.cost) / len(totals))
     top = cut_at(totals)
+    figure.add_trace(
+        go.Scatter(
+            x=middles,
+            y=totals,
+            mode="markers",
+            marker={"symbol": "line-ew-open", "size": 8, "color": ink.text},
+            name="total",
+            showlegend=False,
+            text=[_what(data, at * size, size) for at in range(len(totals))],
+            hovertemplate="%{y:,.4~r} s<br>%{text}",
+        ),
+        row=1,
+        col=1,
+    )
+    cut = ""
     if top is not None:
-        for place, total in enumerate(totals):
+        cut = f"<br>cut at {format_duration(top)}"
+        figure.update_yaxes(range=[0, top], row=1, col=1)
+        for at, total in enumerate(totals):
             if total > top:
                 figure.add_annotation(
-                    x=place, y=1, yref="y domain", text=f"▲ {format_duration(total)}", showarrow=False,
-                    xanchor="left" if place == 0 else "center", yanchor="bottom", font={"color": ink.strong},
+                    x=middles[at], y=1, yref="y domain", text=f"▲ {format_duration(total)}",
+                    showarrow=False, xanchor="left" if at == 0 else "center", yanchor="bottom",
                 )  # fmt: skip
-        figure.update_yaxes(range=[0, top], row=1, col=1)
-    cut = f"<br>(▲: cut at {format_duration(top)})" if top else ""
     figure.update_yaxes(title={"text": f"one trial [s]{cut}"}, row=1, col=1)
+
+
+def _add_sums(figure: go.Figure, data: CostData, ink: themes.Ink) -> None:
+    """Lines of sums, each with its end written beside it."""
+    lines = [("spent", data.spent_s, themes.Style(themes.COLOURS[0], "circle", "solid"))]
+    if data.restart_s is not None:
+        restarts = [value or 0.0 for value in data.restarts_s]
+        look = themes.Style(ink.strong, themes.BASELINE_MARKER, "dash")
+        lines.append(("estimate with a restart each", tuple(restarts), look))
+    highest = max(sums[-1] for _, sums, _ in lines)
+    for name, sums, look in lines:
+        # Close together, one is written above its line and the other below.
+        is_below = len(lines) > 1 and highest / 2 < sums[-1] < highest
+        figure.add_trace(
+            go.Scatter(
+                x=list(range(len(sums))),
+                y=sums,
+                name=name,
+                mode="lines+markers" if len(sums) <= _FEW else "lines",
+                showlegend=False,
+                line={"color": look.colour, "width": 2.5, "dash": look.dash},
+                marker={"symbol": look.marker, "size": 6},
+                hovertemplate="%{y:,.4~r} s",
+            ),
+            row=2,
+            col=1,
+        )
+        figure.add_annotation(
+            x=len(sums) - 1, y=sums[-1], text=f"{name}: {format_duration(sums[-1])}", showarrow=False,
+            xanchor="right", yanchor="top" if is_below else "bottom", yshift=-6 if is_below else 4,
+            font={"color": look.colour}, row=2, col=1,
+        )  # fmt: skip
+
+
+def _scale(figure: go.Figure, data: CostData, ink: themes.Ink) -> None:
     figure.update_yaxes(title={"text": "all so far [s]"}, rangemode="tozero", row=2, col=1)
-    step = max(1, len(totals) // 20)
-    ticks = list(range(0, len(totals), step))
-    labels = [_label(data, row) for row in ticks]
-    figure.update_xaxes(tickvals=ticks, ticktext=labels)
-    figure.update_xaxes(
-        title={"text": "trial [number], then visits of the confirmation [round]"}, row=2, col=1
-    )
+    ticks = list(range(0, len(data.cost), math.ceil(len(data.cost) / _MOST_TICKS)))
+    figure.update_xaxes(tickvals=ticks, ticktext=[_label(data, row) for row in ticks])
+    figure.update_xaxes(showticklabels=True, row=2, col=1)
     first = next((row for row, number in enumerate(data.trial) if number is None), None)
-    if first:
+    said = "trial [number]"
+    if first is not None:
+        said += ", then visits of the confirmation [round]"
         figure.add_vline(x=first - 0.5, line={"color": ink.text, "dash": "dot", "width": 1})
-    figure.update_layout(barmode="stack", bargap=0.15, legend={"traceorder": "normal"})
+    figure.update_xaxes(title={"text": said}, row=2, col=1)
 
 
 def _label(data: CostData, row: int) -> str:
@@ -194,17 +242,10 @@ def _label(data: CostData, row: int) -> str:
     return "r" + data.what[row].removeprefix("round ").partition(",")[0]
 
 
-def _hover(data: CostData, row: int) -> str:
+def _what(data: CostData, row: int, size: int) -> str:
+    if size > 1:
+        last = min(row + size, len(data.cost)) - 1
+        return f"mean of {_label(data, row)} to {_label(data, last)}"
     cost, number = data.cost[row], data.trial[row]
-    parts = [
-        f"{name}: {format_duration(getattr(cost, part))}"
-        for part, name in PARTS.items()
-        if getattr(cost, part)
-    ]
-    return hover(
-        [
-            f"trial #{number}: {data.what[row]}" if number is not None else f"confirmation, {data.what[row]}",
-            f"{format_duration(cost.total_s)}, engine {'kept' if cost.is_live else 'new'}",
-            *parts,
-        ]
-    )
+    who = f"confirmation, {data.what[row]}" if number is None else f"trial #{number}: {data.what[row]}"
+    return hover([who, f"engine {'kept' if cost.is_live else 'new'}"])

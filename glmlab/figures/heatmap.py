@@ -20,8 +20,12 @@ from glmlab.measurement import find_metric
 from glmlab.study_spec import StudySpec
 from glmlab.trial_record import TrialRecord
 
-_MOST_WRITTEN = 30  # rows up to which there is room for a cell's numbers
-_NARROWEST = 0.05  # of the colours: 5 % either way, so that noise does not look like a result
+# Rows up to which there is room for a cell's numbers below each other, beside each other, and for names.
+_TWO_LINES, _ONE_LINE, _NAMED = 10, 20, 40
+# Ends of the colours, as logarithms to base 2: at least 5 % either way, so that noise does not look like a
+# result; at most twice and half, so that one bad value does not take the colour from all others.
+_LEAST, _MOST = math.log2(1.05), 1.0
+_EVEN = "#DDDDDD"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +133,7 @@ def draw_heatmap(data: HeatmapData, theme: str = "auto") -> go.Figure:
     names = [row.label for row in data.rows]
     columns = [f"{context:,}" for context in data.contexts]
     text = [[_cell(data, row, context) for context in data.contexts] for row in data.rows]
-    written = len(data.rows) <= _MOST_WRITTEN
+    written = len(data.rows) <= _ONE_LINE
     subtitle = f"{metric.help} [{metric.unit}]"
     if data.baseline is not None:
         way = "above" if metric.maximize else "below"
@@ -149,7 +153,13 @@ def draw_heatmap(data: HeatmapData, theme: str = "auto") -> go.Figure:
     )
     figure.update_layout(
         xaxis={"title": {"text": "context [tokens]"}, "type": "category", "showgrid": False},
-        yaxis={"title": {"text": data.knob}, "type": "category", "showgrid": False},
+        yaxis={
+            "title": {"text": data.knob},
+            "type": "category",
+            "showgrid": False,
+            "tickfont": {"size": 12 if len(names) <= _TWO_LINES else 9},
+            "tickvals": _named_rows(data),
+        },
     )
     _frame_baseline(figure, data, themes.ink(theme))
     return figure
@@ -164,17 +174,21 @@ def _colours(data: HeatmapData) -> dict[str, Any]:
     ratios = [[data.ratio(row, context) for context in data.contexts] for row in data.rows]
     logs = [[ratio and math.log2(ratio) for ratio in row] for row in ratios]
     known = [abs(value) for row in logs for value in row if value is not None]
-    most = max([math.log2(1 + _NARROWEST), *known])
+    farthest = max(known, default=0.0)
+    most = min(max(farthest, _LEAST), _MOST)
     ticks = [-most, -most / 2, 0.0, most / 2, most]
+    texts = [f"×{2**tick:.2f}" for tick in ticks]
+    if farthest > most:
+        texts[0], texts[-1] = f"≤ {texts[0]}", f"≥ {texts[-1]}"
     return {
         "z": logs,
         "zmin": -most,
         "zmax": most,
-        "colorscale": themes.ratio_scale(maximize=metric.maximize),
+        "colorscale": themes.better_worse_scale(maximize=metric.maximize, middle=_EVEN),
         "colorbar": {
             "title": {"text": "ratio to<br>baseline"},
             "tickvals": ticks,
-            "ticktext": [f"×{2**tick:.2f}" for tick in ticks],
+            "ticktext": texts,
         },
     }
 
@@ -183,7 +197,8 @@ def _cell(data: HeatmapData, row: ContextLine, context: int) -> str:
     value, ratio = data.value(row, context), data.ratio(row, context)
     if value is None:
         return ""
-    return digits(value) + (f"<br>×{ratio:.2f}" if ratio is not None else "")
+    beside = "<br>" if len(data.rows) <= _TWO_LINES else "  "
+    return digits(value) + (f"{beside}×{ratio:.2f}" if ratio is not None else "")
 
 
 def _hover(data: HeatmapData, row: ContextLine, context: int) -> str:
@@ -200,6 +215,13 @@ def _hover(data: HeatmapData, row: ContextLine, context: int) -> str:
             f"trial #{row.trial}: {params_words(row.params)}",
         ]
     )
+
+
+def _named_rows(data: HeatmapData) -> list[str]:
+    """Names of rows as far as there is room; the baseline and the best always."""
+    step = math.ceil(len(data.rows) / _NAMED)
+    kept = (i % step == 0 or row.is_baseline or row.is_best for i, row in enumerate(data.rows))
+    return [row.label for row, keep in zip(data.rows, kept, strict=True) if keep]
 
 
 def _frame_baseline(figure: go.Figure, data: HeatmapData, ink: themes.Ink) -> None:

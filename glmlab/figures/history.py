@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from glmlab import theme as themes
-from glmlab.figures.chart import ChartData, canvas, error_bars, hover, nothing
+from glmlab.figures.chart import ChartData, canvas, error_bars, hover, legend_below, log_axis, nothing
 from glmlab.figures.quantity import (
     Spread,
     axis_title,
@@ -27,7 +27,12 @@ from glmlab.trial_record import Status, TrialRecord
 from glmlab.units import format_duration
 
 _MANY = 1000  # points from which the browser draws on a canvas of its own and bars are left to the hover
-_FLOOR = 0.02  # of the height: where trials without a value stand
+_STRIP = 0.06  # of the height: where trials without a value stand
+_LOOKS = {
+    "failed": ("x", themes.COLOURS[4]),
+    "blocked": ("square-x-open", themes.COLOURS[3]),
+    "interrupted": ("triangle-down-open", "#808080"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,17 +175,15 @@ def draw_history(data: HistoryData, theme: str = "auto") -> go.Figure:
         line={"color": green, "width": 2, "shape": "hv", "dash": "dash"},
         hovertemplate=f"best up to trial #%{{x}}: %{{y:,.4~r}} {unit}<extra></extra>",
     )  # fmt: skip
-    _add_without_value(figure, data)
     figure.update_layout(
         xaxis={"title": {"text": "trial [number]"}, "range": span, **_whole_ticks(len(data.trial))},
         yaxis={
             "title": {"text": axis_title(data.metric, log=log)},
-            "type": "log" if log else "linear",
-            "rangemode": "normal",
+            **(log_axis() if log else {}),
         },
-        yaxis2={"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True},
-        legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
     )
+    _add_without_value(figure, data)
+    legend_below(figure)
     return figure
 
 
@@ -249,18 +252,20 @@ def _add_baseline(figure: go.Figure, data: HistoryData, span: tuple[float, float
 
 
 def _add_without_value(figure: go.Figure, data: HistoryData) -> None:
-    """Along the bottom, whatever the values are: on an axis of their own."""
-    looks = {
-        "failed": ("x", themes.COLOURS[4]),
-        "blocked": ("square-x-open", themes.COLOURS[3]),
-        "interrupted": ("line-ns-open", themes.ink("auto").text),
-    }
-    for status, (symbol, colour) in looks.items():
+    """In a strip of their own along the bottom, where no value can be."""
+    if not any(status in _LOOKS for status in data.status):
+        return
+    figure.update_layout(
+        yaxis={"domain": [2 * _STRIP, 1]},
+        yaxis2={"domain": [0, _STRIP], "range": [-1, 1], "visible": False, "fixedrange": True},
+        xaxis={"anchor": "y2"},
+    )
+    for status, (symbol, colour) in _LOOKS.items():
         rows = [i for i, each in enumerate(data.status) if each == status]
         if not rows:
             continue
         figure.add_scatter(
-            x=[data.trial[i] for i in rows], y=[_FLOOR] * len(rows), yaxis="y2", mode="markers",
+            x=[data.trial[i] for i in rows], y=[0] * len(rows), yaxis="y2", mode="markers",
             name=f"{status} ({len(rows)})", marker={"symbol": symbol, "color": colour, "size": 9},
             text=[_hover(data, i) for i in rows], hovertemplate="%{text}<extra></extra>",
         )  # fmt: skip

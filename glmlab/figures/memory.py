@@ -9,8 +9,8 @@ from typing import Any
 import plotly.graph_objects as go
 
 from glmlab import theme as themes
-from glmlab.figures.chart import ChartData, canvas, hover
-from glmlab.footprint.part import GB, GROUPS, Group
+from glmlab.figures.chart import ChartData, canvas, hover, legend_below
+from glmlab.footprint.part import GB, GROUPS, Group, amount
 from glmlab.memory import Fit
 
 NAMES: dict[Group, str] = {
@@ -98,7 +98,7 @@ def memory_data(fit: Fit) -> MemoryData:
             )
             for group in GROUPS
         },
-        verdict=verdict(fit),
+        verdict=f"{verdict(fit)}; KV: {fit.kv_tokens:,} tokens, longest context {fit.longest_context:,}",
     )
 
 
@@ -110,20 +110,14 @@ def draw_memory(data: MemoryData, theme: str = "auto") -> go.Figure:
     for group in shown:
         sizes = [each.get(group, 0.0) for each in data.gb]
         figure.add_bar(
-            y=data.gpus, x=sizes, orientation="h", name=f"{NAMES[group]} {max(sizes):.1f} GB",
-            marker={
-                "color": _COLOURS[group],
-                "pattern": {
-                    "shape": themes.PATTERNS[GROUPS.index(group)], "fgcolor": "white", "size": 6,
-                    "solidity": 0.2,
-                },
-            },
+            y=data.gpus, x=sizes, orientation="h", name=f"{NAMES[group]} {amount(max(sizes) * GB)}",
+            marker=themes.patterned(_COLOURS[group], themes.PATTERNS[GROUPS.index(group)]),
             hovertemplate=f"%{{y}}<br>{hover(data.how[group])}<extra></extra>",
         )  # fmt: skip
     free = [max(left, 0.0) for left in data.free_gb]
     if any(free):
         figure.add_bar(
-            y=data.gpus, x=free, orientation="h", name=f"free {min(free):.1f} GB",
+            y=data.gpus, x=free, orientation="h", name=f"free {amount(free[0] * GB)}" if free[0] else "free",
             marker={"color": "rgba(128,128,128,0.12)", "line": {"color": ink.grid, "width": 1}},
             hovertemplate="%{y}<br>free %{x:.2f} GB<extra></extra>",
         )  # fmt: skip
@@ -136,10 +130,10 @@ def draw_memory(data: MemoryData, theme: str = "auto") -> go.Figure:
     figure.update_layout(
         barmode="stack",
         xaxis={"title": {"text": "memory of one GPU [GB, 1e9 bytes]"}, "rangemode": "tozero"},
-        yaxis={"autorange": "reversed", "showgrid": False, "title": {"text": "GPU"}},
-        legend={"traceorder": "normal"},
-        height=230 + 34 * len(data.gpus),
+        yaxis={"autorange": "reversed", "showgrid": False},
+        height=260 + 34 * len(data.gpus),
     )
+    legend_below(figure)
     return figure
 
 
@@ -147,7 +141,7 @@ def _add_doubt(figure: go.Figure, data: MemoryData, ink: themes.Ink) -> None:
     used = [(gpu, sum(each.values())) for gpu, each in zip(data.gpus, data.gb, strict=True) if each]
     figure.add_scatter(
         y=[gpu for gpu, _ in used], x=[size for _, size in used], mode="markers",
-        name=f"sum, ±{data.plus_minus_gb:.1f} GB",
+        name=f"sum of all, ±{data.plus_minus_gb:.1f} GB",
         marker={"symbol": "line-ns-open", "size": 14, "color": ink.strong},
         error_x={"array": [data.plus_minus_gb] * len(used), "thickness": 2, "width": 6, "color": ink.strong},
         hovertemplate=f"%{{y}}<br>all parts %{{x:.2f}} GB, ±{data.plus_minus_gb:.2f} GB<extra></extra>",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any
 
 import plotly.graph_objects as go
 
 from glmlab import theme as themes
 from glmlab.figures.chart import ChartData, canvas, nothing, plain
-from glmlab.figures.quantity import digits, direction, is_wide
+from glmlab.figures.quantity import digits, is_wide
 from glmlab.figures.trials import complete, evidence_of, find_baseline, knob_columns, ordered_values, word
 from glmlab.knobs import Params, Value, same_value
 from glmlab.measurement import find_metric
@@ -20,6 +21,8 @@ from glmlab.trial_record import TrialRecord
 
 _MOST_TICKS = 16
 _VALUE_TICKS = 6
+_LABEL_WIDTH = 14  # characters
+_MIDDLE = "#8C8C8C"  # lines are one pixel wide: read on white and on black
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,41 +96,28 @@ def draw_parallel(data: ParallelData, theme: str = "auto") -> go.Figure:
     """Draw it: drag along an axis to keep only the trials that pass there; the best end is always up."""
     if data.is_empty:
         return nothing(data, theme)
-    said = "drag along an axis to filter"
+    metric = find_metric(data.objectives[0])
+    said = (
+        f"blue: better in {metric.name}; the better end of each objective is up; drag along an axis to filter"
+    )
     if data.left_out:
         said += f"; {data.left_out} without a value left out"
     figure = canvas(data, theme, said)
-    metric = find_metric(data.objectives[0])
-    colour, bar = _line_colours(data)
+    values = [row[0] for row in data.values]
     figure.add_parcoords(
         dimensions=[_knob(axis, data) for axis in data.axes]
         + [_objective(data, index) for index in range(len(data.objectives))],
         line={
-            "color": colour,
-            "colorscale": themes.SEQUENTIAL,
-            "reversescale": not metric.maximize,
-            "showscale": True,
-            "colorbar": bar,
+            "color": [math.log10(value) for value in values] if is_wide(values) else values,
+            "colorscale": themes.better_worse_scale(maximize=metric.maximize, middle=_MIDDLE),
         },
-        labelside="top",
+        labelfont={"size": 13, "shadow": "none"},  # plotly's is white, whatever is below
+        tickfont={"size": 12, "shadow": "none"},
+        rangefont={"size": 1, "color": "rgba(0,0,0,0)", "shadow": "none"},  # the ticks say it
         unselected={"line": {"color": "#808080", "opacity": 0.15}},
     )
-    figure.update_layout(margin={"t": 120, "l": 90, "r": 40})
+    figure.update_layout(margin={"t": figure.layout.margin.t + 56, "l": 100, "r": 40})
     return figure
-
-
-def _line_colours(data: ParallelData) -> tuple[list[float], dict[str, Any]]:
-    metric = find_metric(data.objectives[0])
-    values = [row[0] for row in data.values]
-    title = {"text": f"{metric.name}<br>[{metric.unit}]"}
-    if not is_wide(values):
-        return values, {"title": title}
-    ticks = _log_ticks(values)
-    return [math.log10(value) for value in values], {
-        "title": title,
-        "tickvals": [math.log10(tick) for tick in ticks],
-        "ticktext": [digits(tick) for tick in ticks],
-    }
 
 
 def _knob(axis: KnobAxis, data: ParallelData) -> dict[str, Any]:
@@ -146,7 +136,7 @@ def _knob(axis: KnobAxis, data: ParallelData) -> dict[str, Any]:
         for i in ticks
     ]
     return {
-        "label": plain(axis.name),
+        "label": _label(axis.name),
         "values": [places[word(params.get(axis.name))] for params in data.params],
         "range": [-0.4, len(axis.values) - 0.6],
         "tickvals": ticks,
@@ -157,7 +147,7 @@ def _knob(axis: KnobAxis, data: ParallelData) -> dict[str, Any]:
 def _objective(data: ParallelData, index: int) -> dict[str, Any]:
     metric = find_metric(data.objectives[index])
     values = [row[index] for row in data.values]
-    label = f"{metric.name} [{metric.unit}], {direction(metric)}"
+    label = f"{_label(metric.name)}<br>[{metric.unit}]"
     if not is_wide(values):
         return {"label": label, "values": values, "range": _best_up(values, maximize=metric.maximize)}
     ticks = _log_ticks(values)
@@ -169,6 +159,11 @@ def _objective(data: ParallelData, index: int) -> dict[str, Any]:
         "tickvals": [math.log10(tick) for tick in ticks],
         "ticktext": [digits(tick) for tick in ticks],
     }
+
+
+def _label(name: str) -> str:
+    """A name over as many lines as it needs: axes stand close."""
+    return "<br>".join(plain(line) for line in wrap(name.replace("_", "_ "), _LABEL_WIDTH)).replace("_ ", "_")
 
 
 def _best_up(values: Sequence[float], *, maximize: bool) -> list[float]:

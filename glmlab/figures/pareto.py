@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from glmlab import theme as themes
 from glmlab.errors import InputError
-from glmlab.figures.chart import ChartData, canvas, error_bars, hover, nothing
+from glmlab.figures.chart import ChartData, canvas, error_bars, hover, legend_below, log_axis, nothing
 from glmlab.figures.quantity import Spread, axis_title, is_wide, whole_spread, with_unit
 from glmlab.figures.trials import complete, evidence_of, find_baseline, knob_columns, params_words
 from glmlab.knobs import Params, Value
@@ -139,18 +139,20 @@ def front(places: Sequence[tuple[float, float] | None], *, maximize: tuple[bool,
 
 
 def draw_pareto(data: ParetoData, theme: str = "auto") -> go.Figure:
-    """Draw it: stars on the front, joined by the steps within which nothing better was found."""
+    """Draw it: stars on the front, joined by steps: nothing better was found beyond them."""
     if data.is_empty:
         return nothing(data, theme)
     count = sum(data.on_front)
-    figure = canvas(data, theme, f"{count} of {len(data.trial)} trials are on the front; bars: p10 to p90")
+    figure = canvas(
+        data, theme, f"{count} of {len(data.trial)} trials are on the front; bars: p10 to p90 of samples"
+    )
     rows = range(len(data.trial))
     base = next((i for i in rows if data.trial[i] == data.baseline_trial), None)
     on = sorted((i for i in rows if data.on_front[i]), key=lambda i: data.x_spread[i].value)
     off = [i for i in rows if data.feasible[i] and not data.on_front[i] and i != base]
     broken = [i for i in rows if not data.feasible[i]]
     ink = themes.ink(theme)
-    _add_points(figure, data, off, name="beaten in both", colour=themes.COLOURS[1], symbol="circle", size=7)
+    _add_points(figure, data, off, name="dominated", colour=themes.COLOURS[1], symbol="circle", size=7)
     _add_points(
         figure,
         data,
@@ -177,11 +179,11 @@ def draw_pareto(data: ParetoData, theme: str = "auto") -> go.Figure:
             {
                 axis: {
                     "title": {"text": axis_title(name, log=log, arrow=arrow)},
-                    "type": "log" if log else "linear",
+                    **(log_axis() if log else {}),
                 }
             }
         )
-    figure.update_layout(legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0})
+    legend_below(figure)
     return figure
 
 

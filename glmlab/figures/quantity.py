@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from textwrap import wrap
 from typing import NamedTuple
 
 from glmlab.errors import InputError
@@ -11,6 +12,7 @@ from glmlab.study_spec import StudySpec
 from glmlab.trial_record import TrialRecord
 from glmlab.workload import Workload
 
+_TITLE_WIDTH = 40  # characters: a low chart must hold them along its side
 _LOG_FROM = 8.0  # times from the smallest to the largest: below, a linear axis shows them all
 
 
@@ -107,8 +109,9 @@ def check_point_metric(metric: str) -> str:
 def axis_title(metric: str, *, log: bool = False, arrow: str = "") -> str:
     """A metric in words, with its unit and which way is better."""
     found = find_metric(metric)
-    scale = ", log scale" if log else ""
-    return f"{found.help} [{found.unit}{scale}]<br>{arrow}{direction(found)}"
+    scale = ", log2 scale" if log else ""
+    lines = [*wrap(found.help, _TITLE_WIDTH), f"[{found.unit}{scale}], {arrow}{direction(found)}"]
+    return "<br>".join(lines)
 
 
 def direction(metric: Metric) -> str:

@@ -10,8 +10,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from glmlab import theme as themes
-from glmlab.figures.chart import ChartData, dress, error_bars, hover, nothing
+from glmlab.figures.chart import ChartData, dress, error_bars, hover, legend_below, nothing
 from glmlab.figures.quantity import Spread, axis_title, times, whole_spread, with_unit
+from glmlab.footprint.part import counted
 from glmlab.measurement import find_metric
 from glmlab.stats import Verdict
 from glmlab.study_spec import StudySpec
@@ -103,7 +104,7 @@ def draw_rounds(data: RoundsData, theme: str = "auto") -> go.Figure:
     """Draw it: values of each round on the left, their ratios and the interval on the right."""
     if data.is_empty:
         return nothing(data, theme)
-    figure = make_subplots(rows=1, cols=2, column_widths=[0.5, 0.5], horizontal_spacing=0.14)
+    figure = make_subplots(rows=1, cols=2, column_widths=[0.5, 0.5], horizontal_spacing=0.18)
     dress(figure, data, theme, _subtitle(data))
     ink = themes.ink(theme)
     _add_side(figure, data, "baseline", data.baseline, themes.Style(ink.strong, "square", "solid"))
@@ -113,13 +114,15 @@ def draw_rounds(data: RoundsData, theme: str = "auto") -> go.Figure:
     figure.update_yaxes(title={"text": axis_title(data.metric)}, rangemode="tozero", row=1, col=1)
     better = "above" if find_metric(data.metric).maximize else "below"
     figure.update_xaxes(title={"text": f"best / baseline [ratio]<br>{better} 1 is better"}, row=1, col=2)
+    legend_below(figure)
     return figure
 
 
 def _subtitle(data: RoundsData) -> str:
     verdict = data.verdict
     if verdict is None:
-        return f"{sum(r is not None for r in data.ratios)} rounds so far, no verdict yet; bars: p10 to p90"
+        done = sum(ratio is not None for ratio in data.ratios)
+        return f"{counted(done, 'round')} so far, no verdict yet; bars: p10 to p90 of the samples"
     span = ""
     if verdict.low is not None and verdict.high is not None:
         span = f" ({verdict.low:.3f} to {verdict.high:.3f}, {verdict.confidence:.0%} interval)"
@@ -177,8 +180,9 @@ def _add_ratios(figure: go.Figure, data: RoundsData, ink: themes.Ink) -> None:
         label = f"all rounds, {verdict.confidence:.0%} interval"
         figure.add_trace(
             go.Scatter(
-                x=[verdict.ratio], y=["all"], mode="markers", name=label,
-                marker={"symbol": "diamond", "size": 14, "color": ink.strong},
+                x=[verdict.ratio], y=["all"], mode="markers+text", name=label, text=[times(verdict.ratio)],
+                textposition="top center", cliponaxis=False,
+                marker={"symbol": "diamond", "size": 9, "color": ink.strong},
                 hovertemplate=f"{hover([_subtitle(data)])}<extra></extra>", **bars,
             ),
             row=1, col=2,
