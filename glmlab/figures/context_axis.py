@@ -52,8 +52,7 @@ def draw_lines(lines: Sequence[Line], metric: str) -> go.Figure:
     figure = make_subplots(
         rows=rows,
         cols=columns,
-        shared_yaxes="all",
-        shared_xaxes="all",
+        shared_yaxes=True,
         subplot_titles=[f"batch {batch}" for batch in batches] if len(batches) > 1 else None,
         horizontal_spacing=0.04,
         vertical_spacing=0.12,
@@ -78,12 +77,22 @@ def draw_lines(lines: Sequence[Line], metric: str) -> go.Figure:
     )
     # Once, in the middle: side by side they would run into each other.
     figure.update_xaxes(title={"text": "context [tokens, log2 scale]"}, row=rows, col=(columns + 1) // 2)
-    log = is_wide(spread.value for line in lines for spread in line.points.values())
+    spreads = [spread for line in lines for spread in line.points.values()]
+    log = is_wide(spread.value for spread in spreads)
     figure.update_yaxes(**(log_axis() if log else {"rangemode": "tozero"}))
+    if rows > 1:
+        figure.update_yaxes(range=_common_range(spreads, log=log))
     figure.update_yaxes(title={"text": axis_title(metric, log=log)}, row=(rows + 1) // 2, col=1)
     if columns > 1:
         legend_below(figure)
     return figure
+
+
+def _common_range(spreads: Sequence[Spread], *, log: bool) -> list[float]:
+    """One scale for panels below each other, with some room above and below."""
+    low = min(spread.value if spread.low is None else spread.low for spread in spreads)
+    high = max(spread.value if spread.high is None else spread.high for spread in spreads)
+    return [math.log10(low / 1.1), math.log10(high * 1.1)] if log else [0.0, high * 1.06]
 
 
 def _trace(line: Line, points: Sequence[Point], *, is_first: bool) -> go.Scatter:

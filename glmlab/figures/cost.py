@@ -27,7 +27,7 @@ PARTS = {
 }
 _FEW = 40  # rows up to which each has a marker
 _MOST_BARS = 400  # a browser slows down with more; neighbours are then taken together
-_MOST_TICKS = 20
+_MOST_TICKS = 14
 _CUT_FROM = 5.0  # times the ninth tenth of all bars: a higher bar would flatten all others
 
 
@@ -126,7 +126,7 @@ def draw_cost(data: CostData, theme: str = "auto") -> go.Figure:
             col=1,
         )
     totals = [statistics.fmean(cost.total_s for cost in group) for group in groups]
-    _add_totals(figure, data, middles, totals, ink)
+    _add_totals(figure, data, middles, totals)
     _add_sums(figure, data, ink)
     _scale(figure, data, ink)
     figure.update_layout(barmode="stack", bargap=0.15 if size == 1 else 0, hovermode="x unified")
@@ -157,9 +157,7 @@ def cut_at(totals: Sequence[float]) -> float | None:
     return usual * 1.6 if usual and ordered[-1] > _CUT_FROM * usual else None
 
 
-def _add_totals(
-    figure: go.Figure, data: CostData, middles: list[float], totals: list[float], ink: themes.Ink
-) -> None:
+def _add_totals(figure: go.Figure, data: CostData, middles: list[float], totals: list[float]) -> None:
     """What a row is, said on top of its bar; a bar that is cut has its height written over it."""
     size = math.ceil(len(data.cost) / len(totals))
     top = cut_at(totals)
@@ -168,7 +166,7 @@ def _add_totals(
             x=middles,
             y=totals,
             mode="markers",
-            marker={"symbol": "line-ew-open", "size": 8, "color": ink.text},
+            marker={"opacity": 0},  # the bar shows it; this is only what is said of it
             name="total",
             showlegend=False,
             text=[_what(data, at * size, size) for at in range(len(totals))],
@@ -187,7 +185,7 @@ def _add_totals(
                     x=middles[at], y=1, yref="y domain", text=f"▲ {format_duration(total)}",
                     showarrow=False, xanchor="left" if at == 0 else "center", yanchor="bottom",
                 )  # fmt: skip
-    figure.update_yaxes(title={"text": f"one trial [s]{cut}"}, row=1, col=1)
+    figure.update_yaxes(title={"text": f"one trial [s]{cut}"}, rangemode="tozero", row=1, col=1)
 
 
 def _add_sums(figure: go.Figure, data: CostData, ink: themes.Ink) -> None:
@@ -238,7 +236,7 @@ def _scale(figure: go.Figure, data: CostData, ink: themes.Ink) -> None:
 def _label(data: CostData, row: int) -> str:
     number = data.trial[row]
     if number is not None:
-        return str(number)
+        return f"{number:,}"
     return "r" + data.what[row].removeprefix("round ").partition(",")[0]
 
 

@@ -184,6 +184,7 @@ def _colours(data: HeatmapData) -> dict[str, Any]:
         "z": logs,
         "zmin": -most,
         "zmax": most,
+        "textfont": {"color": "#000000"},  # read on both ends and on the middle
         "colorscale": themes.better_worse_scale(maximize=metric.maximize, middle=_EVEN),
         "colorbar": {
             "title": {"text": "ratio to<br>baseline"},

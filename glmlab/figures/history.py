@@ -9,10 +9,11 @@ from typing import Any
 import plotly.graph_objects as go
 
 from glmlab import theme as themes
-from glmlab.figures.chart import ChartData, canvas, error_bars, hover, legend_below, log_axis, nothing
+from glmlab.figures.chart import ChartData, canvas, error_bars, hover, legend_below, log_axis, nothing, plain
 from glmlab.figures.quantity import (
     Spread,
     axis_title,
+    digits,
     direction,
     is_wide,
     times,
@@ -161,22 +162,22 @@ def draw_history(data: HistoryData, theme: str = "auto") -> go.Figure:
     log = is_wide(values)
     figure = canvas(data, theme, _subtitle(data))
     unit = find_metric(data.metric).unit
-    span = (min(data.trial) - 0.5, max(data.trial) + 0.5)
-    if data.baseline is not None:
-        _add_baseline(figure, data, span, ink.strong)
+    _add_band(figure, data)
     blue, green, warm = themes.COLOURS[0], themes.COLOURS[2], themes.COLOURS[4]
     good = [i for i, s in enumerate(data.spread) if s and data.feasible[i]]
     broken = [i for i, s in enumerate(data.spread) if s and not data.feasible[i]]
-    _add_points(figure, data, good, name="trial, bar p10 to p90", colour=blue, symbol="circle")
+    name = "trial, bar p10 to p90" if len(good) <= _MANY else "trial, p10 and p90 on hover"
+    _add_points(figure, data, good, name=name, colour=blue, symbol="circle")
     if broken:
         _add_points(figure, data, broken, name="breaks a constraint", colour=warm, symbol="circle-open")
+    _add_baseline(figure, data, ink.strong)
     figure.add_scatter(
         x=data.trial, y=data.best, mode="lines", name="best so far",
         line={"color": green, "width": 2, "shape": "hv", "dash": "dash"},
         hovertemplate=f"best up to trial #%{{x}}: %{{y:,.4~r}} {unit}<extra></extra>",
     )  # fmt: skip
     figure.update_layout(
-        xaxis={"title": {"text": "trial [number]"}, "range": span, **_whole_ticks(len(data.trial))},
+        xaxis={"title": {"text": "trial [number]"}, **_whole_ticks(len(data.trial))},
         yaxis={
             "title": {"text": axis_title(data.metric, log=log)},
             **(log_axis() if log else {}),
@@ -189,13 +190,15 @@ def draw_history(data: HistoryData, theme: str = "auto") -> go.Figure:
 
 def _subtitle(data: HistoryData) -> str:
     values = [value for value in data.best if value is not None]
-    if not values:
-        return "no trial has a value yet"
-    said = f"best so far {with_unit(values[-1], data.metric)}"
-    if data.baseline is not None:
-        ratio = times(values[-1] / data.baseline.value)
-        said += f", {ratio} of the baseline's {with_unit(data.baseline.value, data.metric)}"
-    return f"{said}; {direction(find_metric(data.metric))}"
+    said = "no trial has a value yet"
+    if values:
+        said = f"best so far {with_unit(values[-1], data.metric)}"
+        if data.baseline is not None:
+            ratio = times(values[-1] / data.baseline.value)
+            said += f", {ratio} of the baseline's {with_unit(data.baseline.value, data.metric)}"
+        said += f"; {direction(find_metric(data.metric))}"
+    counts = [f"{data.status.count(status)} {status}" for status in _LOOKS if status in data.status]
+    return "; ".join([said, ", ".join(counts)] if counts else [said])
 
 
 def _whole_ticks(count: int) -> dict[str, Any]:
@@ -215,11 +218,18 @@ def _add_points(
             mode="markers",
             name=name,
             marker={"color": colour, "symbol": symbol, "size": 4 if many else 8},
-            text=[_hover(data, i) for i in rows],
+            text=[_brief(data, i) if many else _hover(data, i) for i in rows],
             hovertemplate="%{text}<extra></extra>",
             error_y=None if many else error_bars(spreads),
         )
     )
+
+
+def _brief(data: HistoryData, row: int) -> str:
+    """What thousands of points say, since all of it travels to the browser; the rest is in the table."""
+    spread = data.spread[row]
+    words = "" if spread is None else f"{digits(spread.value)}, {spread.words}"
+    return f"#{data.trial[row]}: {plain(params_words(data.params[row]))}<br>{words}"
 
 
 def _hover(data: HistoryData, row: int) -> str:
@@ -234,19 +244,30 @@ def _hover(data: HistoryData, row: int) -> str:
     return hover(lines)
 
 
-def _add_baseline(figure: go.Figure, data: HistoryData, span: tuple[float, float], colour: str) -> None:
+def _ends(data: HistoryData) -> list[float]:
+    return [min(data.trial) - 0.5, max(data.trial) + 0.5]
+
+
+def _add_band(figure: go.Figure, data: HistoryData) -> None:
+    """How far the baseline's own samples lie apart, behind everything."""
+    base = data.baseline
+    if base is None or base.low is None or base.high is None:
+        return
+    left, right = _ends(data)
+    figure.add_scatter(
+        x=[left, right, right, left], y=[base.low, base.low, base.high, base.high], fill="toself",
+        mode="lines", line={"width": 0}, fillcolor="rgba(128,128,128,0.25)",
+        name="baseline, p10 to p90", hoverinfo="skip",
+    )  # fmt: skip
+
+
+def _add_baseline(figure: go.Figure, data: HistoryData, colour: str) -> None:
     base = data.baseline
     if base is None:
         return
     said = f"baseline, #{data.baseline_trial}: {with_unit(base.value, data.metric)}"
-    if base.low is not None and base.high is not None:
-        figure.add_scatter(
-            x=[*span, *reversed(span)], y=[base.low, base.low, base.high, base.high], fill="toself",
-            mode="lines", line={"width": 0}, fillcolor="rgba(128,128,128,0.25)",
-            name="baseline, p10 to p90", hoverinfo="skip",
-        )  # fmt: skip
     figure.add_scatter(
-        x=list(span), y=[base.value, base.value], mode="lines", name=said,
+        x=_ends(data), y=[base.value, base.value], mode="lines", name=said, legendgroup="baseline",
         line={"color": colour, "width": 2.5}, hovertemplate=f"{said}<br>{base.words}<extra></extra>",
     )  # fmt: skip
 
@@ -264,8 +285,16 @@ def _add_without_value(figure: go.Figure, data: HistoryData) -> None:
         rows = [i for i, each in enumerate(data.status) if each == status]
         if not rows:
             continue
-        figure.add_scatter(
-            x=[data.trial[i] for i in rows], y=[0] * len(rows), yaxis="y2", mode="markers",
-            name=f"{status} ({len(rows)})", marker={"symbol": symbol, "color": colour, "size": 9},
-            text=[_hover(data, i) for i in rows], hovertemplate="%{text}<extra></extra>",
-        )  # fmt: skip
+        kind = go.Scattergl if len(rows) > _MANY else go.Scatter
+        figure.add_trace(
+            kind(
+                x=[data.trial[i] for i in rows],
+                y=[0] * len(rows),
+                yaxis="y2",
+                mode="markers",
+                name=status,
+                marker={"symbol": symbol, "color": colour, "size": 9},
+                text=[_hover(data, i) for i in rows],
+                hovertemplate="%{text}<extra></extra>",
+            )
+        )

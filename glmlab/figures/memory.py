@@ -110,14 +110,16 @@ def draw_memory(data: MemoryData, theme: str = "auto") -> go.Figure:
     for group in shown:
         sizes = [each.get(group, 0.0) for each in data.gb]
         figure.add_bar(
-            y=data.gpus, x=sizes, orientation="h", name=f"{NAMES[group]} {amount(max(sizes) * GB)}",
+            y=data.gpus, x=sizes, orientation="h", legendgroup=group,
+            name=f"{NAMES[group]} {amount(max(sizes) * GB)}",
             marker=themes.patterned(_COLOURS[group], themes.PATTERNS[GROUPS.index(group)]),
             hovertemplate=f"%{{y}}<br>{hover(data.how[group])}<extra></extra>",
         )  # fmt: skip
     free = [max(left, 0.0) for left in data.free_gb]
     if any(free):
         figure.add_bar(
-            y=data.gpus, x=free, orientation="h", name=f"free {amount(free[0] * GB)}" if free[0] else "free",
+            y=data.gpus, x=free, orientation="h", legendgroup="free",
+            name=f"free {amount(free[0] * GB)}" if free[0] else "free",
             marker={"color": "rgba(128,128,128,0.12)", "line": {"color": ink.grid, "width": 1}},
             hovertemplate="%{y}<br>free %{x:.2f} GB<extra></extra>",
         )  # fmt: skip
@@ -141,7 +143,7 @@ def _add_doubt(figure: go.Figure, data: MemoryData, ink: themes.Ink) -> None:
     used = [(gpu, sum(each.values())) for gpu, each in zip(data.gpus, data.gb, strict=True) if each]
     figure.add_scatter(
         y=[gpu for gpu, _ in used], x=[size for _, size in used], mode="markers",
-        name=f"sum of all, ±{data.plus_minus_gb:.1f} GB",
+        legendgroup="sum", name=f"sum of all, ±{data.plus_minus_gb:.1f} GB",
         marker={"symbol": "line-ns-open", "size": 14, "color": ink.strong},
         error_x={"array": [data.plus_minus_gb] * len(used), "thickness": 2, "width": 6, "color": ink.strong},
         hovertemplate=f"%{{y}}<br>all parts %{{x:.2f}} GB, ±{data.plus_minus_gb:.2f} GB<extra></extra>",

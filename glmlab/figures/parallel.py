@@ -21,7 +21,7 @@ from glmlab.trial_record import TrialRecord
 
 _MOST_TICKS = 16
 _VALUE_TICKS = 6
-_LABEL_WIDTH = 14  # characters
+_LABEL_WIDTH = 19  # characters
 _MIDDLE = "#8C8C8C"  # lines are one pixel wide: read on white and on black
 
 
@@ -111,12 +111,12 @@ def draw_parallel(data: ParallelData, theme: str = "auto") -> go.Figure:
             "color": [math.log10(value) for value in values] if is_wide(values) else values,
             "colorscale": themes.better_worse_scale(maximize=metric.maximize, middle=_MIDDLE),
         },
-        labelfont={"size": 13, "shadow": "none"},  # plotly's is white, whatever is below
+        labelfont={"size": 12, "shadow": "none"},  # plotly's is white, whatever is below
         tickfont={"size": 12, "shadow": "none"},
         rangefont={"size": 1, "color": "rgba(0,0,0,0)", "shadow": "none"},  # the ticks say it
         unselected={"line": {"color": "#808080", "opacity": 0.15}},
     )
-    figure.update_layout(margin={"t": figure.layout.margin.t + 56, "l": 100, "r": 40})
+    figure.update_layout(margin={"t": figure.layout.margin.t + 56, "l": 100, "r": 60})
     return figure
 
 

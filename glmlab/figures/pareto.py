@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from glmlab import theme as themes
 from glmlab.errors import InputError
-from glmlab.figures.chart import ChartData, canvas, error_bars, hover, legend_below, log_axis, nothing
+from glmlab.figures.chart import ChartData, canvas, error_bars, hover, legend_below, log_axis, nothing, plain
 from glmlab.figures.quantity import Spread, axis_title, is_wide, whole_spread, with_unit
 from glmlab.figures.trials import complete, evidence_of, find_baseline, knob_columns, params_words
 from glmlab.knobs import Params, Value
@@ -212,7 +212,8 @@ def _add_points(
     if not rows:
         return
     across, up = [data.x_spread[i] for i in rows], [data.y_spread[i] for i in rows]
-    kind = go.Scattergl if len(rows) > _MANY else go.Scatter
+    many = len(rows) > _MANY
+    kind = go.Scattergl if many else go.Scatter
     figure.add_trace(
         kind(
             x=[spread.value for spread in across],
@@ -221,12 +222,17 @@ def _add_points(
             line=line,
             name=name,
             marker={"color": colour, "symbol": symbol, "size": size, "line": {"width": 2, "color": colour}},
-            text=[_hover(data, i) for i in rows],
+            text=[_brief(data, i) if many else _hover(data, i) for i in rows],
             hovertemplate="%{text}<extra></extra>",
             error_x=error_bars(across) if bars else None,
             error_y=error_bars(up) if bars else None,
         )
     )
+
+
+def _brief(data: ParetoData, row: int) -> str:
+    """What thousands of points say, since all of it travels to the browser; the rest is in the table."""
+    return plain(f"#{data.trial[row]}: {params_words(data.params[row])}")
 
 
 def _hover(data: ParetoData, row: int) -> str:

@@ -6,12 +6,14 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+_NEVER_SET = frozenset({"type", "uid"})
+
 
 def redraw(shown: go.Figure, figure: go.Figure) -> None:
     """Make a shown figure look like another one, in one batch.
 
-    Where both have the same traces by kind and name, their arrays are replaced, and a reader's hidden
-    lines stay hidden; else the traces are.
+    Where both have the same traces, only what differs from the last drawing is sent: what the reader zoomed,
+    hid or filtered since stays as it is. Else the traces are replaced.
 
     Parameters
     ----------
@@ -20,22 +22,45 @@ def redraw(shown: go.Figure, figure: go.Figure) -> None:
     figure : plotly.graph_objects.Figure
         How it shall look.
     """
-    new, old = figure.to_plotly_json(), shown.to_plotly_json()
+    new = figure.to_plotly_json()
+    # Not what it shows now: there the reader's zoom would look like a difference, and be undone.
+    old = getattr(shown, "_glmlab_drawn", None) or {"data": [], "layout": {}}
     with shown.batch_update():
-        if [_kind(trace) for trace in old["data"]] == [_kind(trace) for trace in new["data"]]:
+        if [_key(trace) for trace in old["data"]] == [_key(trace) for trace in new["data"]]:
             for trace, before, after in zip(shown.data, old["data"], new["data"], strict=True):
                 _change(trace, before, after)
         else:
             shown.data = []
             shown.add_traces(list(figure.data))
         _change(shown.layout, old["layout"], new["layout"])
+    shown._glmlab_drawn = new
 
 
-def _kind(trace: dict[str, Any]) -> tuple[Any, ...]:
-    return trace.get("type"), trace.get("name"), trace.get("xaxis"), trace.get("yaxis")
+def _key(trace: dict[str, Any]) -> tuple[Any, ...]:
+    """What makes two traces the same: a group stays where a name tells a number that changes."""
+    name = trace.get("legendgroup") or trace.get("name")
+    return trace.get("type"), name, trace.get("xaxis"), trace.get("yaxis")
 
 
 def _change(part: Any, before: dict[str, Any], after: dict[str, Any]) -> None:
-    for key in {*before, *after} - {"uid", "type"}:
-        if before.get(key) != after.get(key):
-            part[key] = after.get(key)
+    for key in sorted({*before, *after} - _NEVER_SET):
+        old, new = before.get(key), after.get(key)
+        if old == new:
+            continue
+        if isinstance(old, dict) and isinstance(new, dict):
+            _change(part[key], old, new)
+        elif _are_alike(old, new):
+            for each, one, other in zip(part[key], old, new, strict=True):
+                _change(each, one, other)
+        else:
+            part[key] = new
+
+
+def _are_alike(old: Any, new: Any) -> bool:
+    """Whether both are lists of equally many parts, such as annotations or axes of parallel coordinates."""
+    return (
+        isinstance(old, list | tuple)
+        and isinstance(new, list | tuple)
+        and 0 < len(old) == len(new)
+        and all(isinstance(each, dict) for each in (*old, *new))
+    )
