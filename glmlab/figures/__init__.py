@@ -5,7 +5,8 @@ from glmlab.figures.compare import CompareData, compare_data, draw_compare
 from glmlab.figures.context import ContextData, context_data, draw_context
 from glmlab.figures.cost import CostData, cost_data, draw_cost
 from glmlab.figures.heatmap import HeatmapData, draw_heatmap, heatmap_data
-from glmlab.figures.history import HistoryData, draw_history, history_data
+from glmlab.figures.history import HistoryData, history_data
+from glmlab.figures.history_drawing import draw_history
 from glmlab.figures.memory import MemoryData, draw_memory, memory_data
 from glmlab.figures.parallel import ParallelData, draw_parallel, parallel_data
 from glmlab.figures.pareto import ParetoData, draw_pareto, pareto_data

@@ -49,18 +49,16 @@ def _change(part: Any, before: dict[str, Any], after: dict[str, Any]) -> None:
             continue
         if isinstance(old, dict) and isinstance(new, dict):
             _change(part[key], old, new)
-        elif _are_alike(old, new):
-            for each, one, other in zip(part[key], old, new, strict=True):
+        elif parts := _parts(old, new):
+            for each, (one, other) in zip(part[key], parts, strict=True):
                 _change(each, one, other)
         else:
             part[key] = new
 
 
-def _are_alike(old: Any, new: Any) -> bool:
-    """Whether both are lists of equally many parts, such as annotations or axes of parallel coordinates."""
-    return (
-        isinstance(old, list | tuple)
-        and isinstance(new, list | tuple)
-        and 0 < len(old) == len(new)
-        and all(isinstance(each, dict) for each in (*old, *new))
-    )
+def _parts(old: Any, new: Any) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Pairs of parts, where both are lists of equally many: annotations, axes of parallel coordinates."""
+    if not isinstance(old, list | tuple) or not isinstance(new, list | tuple) or len(old) != len(new):
+        return []
+    pairs = list(zip(old, new, strict=True))
+    return pairs if all(isinstance(each, dict) for pair in pairs for each in pair) else []
