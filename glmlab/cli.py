@@ -207,6 +207,25 @@ def export(
     _show(bundle.to_json() if as_json else render.bundle(bundle))
 
 
+@app.command()
+def report(
+    study: Annotated[str, typer.Argument(help="A study's name, or its file.")],
+    file: Annotated[Path, typer.Argument(help="A new HTML file, or an earlier report.")],
+    storage: Storage = _STORAGE,
+    as_json: Json = False,
+) -> None:
+    """Write a study as one HTML file that can be sent to anyone: it loads nothing."""
+    from glmlab.report import write_report
+    from glmlab.storage import StudyStore
+    from glmlab.summary import summarize
+
+    store = StudyStore.load(_study_name(study), storage)
+    written, found = write_report(store, file), summarize(store)
+    facts: dict[str, Any] = {"study": found.study, "evidence": found.evidence, "headline": found.headline}
+    facts |= {"report": str(written.resolve()), "bytes": written.stat().st_size}
+    _show(facts if as_json else render.report(written, found))
+
+
 def _trial_json(record: Any) -> dict[str, Any]:
     """A trial without its raw samples; ``glmlab export`` writes those too."""
     kept = ("number", "status", "reason", "params", "values", "evidence", "same_tokens", "cost", "notes")

@@ -15,6 +15,8 @@ from rich.text import Text
 from glmlab.units import format_bytes, format_duration, format_ms
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from glmlab.diagnosis import Diagnosis
     from glmlab.export import Bundle
     from glmlab.measurement import Evidence
@@ -197,6 +199,16 @@ def bundle(made: Bundle) -> RenderableType:
         Text(f"evidence: {made.evidence}"),
         Text(made.headline, style="bold"),
         Text(f"start it: {made.command}"),
+    )
+
+
+def report(file: Path, found: Summary) -> RenderableType:
+    """Where a report lies, and what it says first."""
+    return Group(
+        Text(
+            f"{file}   {format_bytes(file.stat().st_size)}   study {found.study}   evidence: {found.evidence}"
+        ),
+        Text(found.headline, style="bold"),
     )
 
 

@@ -119,6 +119,11 @@ def _remarks(recipe: Recipe, tiles: list[str]) -> list[str]:
             " configuration from` when it has found it. With another GPU or other parallelism it takes"
             " its own tiles."
         )
+    if "@" in recipe.model:
+        remarks.append(
+            f"`{recipe.model}` is a rank twin: what one rank of a deployment computes. Do not serve it, but"
+            " put the tuned knobs into the recipe of the deployment."
+        )
     if recipe.weights == "random":
         remarks.append("The model has random weights: this bundle shows the way, it serves no answers.")
     return remarks
