@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,11 +22,14 @@ from pydantic import BaseModel, TypeAdapter
 
 from glmlab import errors
 from glmlab.engines.base import ApplyReport, EngineKnobs, EngineState, KnobStatus, StartReport
+from glmlab.engines.call_watch import CallWatch
 from glmlab.engines.engine_log import new_log_path, problem_line, tail
 from glmlab.engines.handle import EngineHandle
 from glmlab.engines.protocol import Apply, Ask, Channel, Done, Failed, Measure, Start, replies
+from glmlab.engines.stacks import collect_stacks, stacks_folder
 from glmlab.engines.vllm_args import engine_environment
 from glmlab.errors import EngineDiedError, EngineError, EngineStartError, GlmlabError, InputError
+from glmlab.live.stack_dump import STACKS_VARIABLE
 from glmlab.measurement import Evidence, Measurement
 from glmlab.recipe import Recipe
 from glmlab.vllm_install import installed_vllm
@@ -53,6 +57,9 @@ class ChildEngine:
         Until any later call must have returned.
     beat_timeout_s : float
         Without a sign of life for so long, the child counts as hung and is killed.
+    step_timeout_s : float
+        No step of a measurement may take longer: a rank that waits for another waits for ever. vLLM
+        itself gives up after 300 s, and does not say which rank it was.
     log_path : Path, optional
         Where the child's output goes.
     handle : EngineHandle, optional
@@ -69,12 +76,13 @@ class ChildEngine:
         start_timeout_s: float = 1800.0,
         call_timeout_s: float = 3600.0,
         beat_timeout_s: float = 120.0,
+        step_timeout_s: float = 240.0,
         log_path: Path | None = None,
         handle: EngineHandle | None = None,
     ) -> None:
         self._recipe = recipe
         self._call_timeout_s = call_timeout_s
-        self._beat_timeout_s = beat_timeout_s
+        self._beat_timeout_s, self._step_timeout_s = beat_timeout_s, step_timeout_s
         self.log_path = log_path or new_log_path(recipe.name)
         self._end = ""  # why it is no more; empty while it lives
         self._busy, self._killing = Lock(), RLock()
@@ -160,8 +168,9 @@ class ChildEngine:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._process.wait(timeout=0.2)
                 if not _group_members(self._group) or time.monotonic() > deadline:
-                    return
+                    break
                 time.sleep(0.02)
+            shutil.rmtree(stacks_folder(self.log_path), ignore_errors=True)
 
     # ------------------------------------------------------------------ talking
     def _call(self, request: BaseModel, timeout_s: float | None = None) -> str:
@@ -186,27 +195,33 @@ class ChildEngine:
             self._busy.release()
 
     def _wait(self, what: str, limit_s: float) -> str:
-        begin = last_sign = time.monotonic()
+        watch = CallWatch(what, limit_s, self._beat_timeout_s, self._step_timeout_s)
         while True:
             line = self._channel.receive(timeout_s=0.5)
-            now = time.monotonic()
             if line is not None:
-                last_sign = now
                 reply = replies.validate_json(line)
                 if isinstance(reply, Done):
                     return reply.result
                 if isinstance(reply, Failed):
                     raise self._failure(reply)
-            if now - last_sign > self._beat_timeout_s:
-                self.kill(f"gave no sign of life for {self._beat_timeout_s:.0f} s")
-            elif now - begin > limit_s:
-                self.kill(f"did not finish {what!r} within {limit_s:.0f} s")
+                watch.heard(reply)
+            if reason := watch.too_long():
+                raise self._hung(reason)
             if self._end:
-                self._handle.check()
-                raise EngineDiedError(
-                    f"the engine {self._end} and was killed; log: {self.log_path}",
-                    log_tail=tail(self.log_path),
-                )
+                raise EOFError  # another thread has killed it
+
+    def _hung(self, reason: str) -> EngineDiedError:
+        """Ask every process where it is, then kill them all."""
+        stacks = collect_stacks(self.pids, stacks_folder(self.log_path))
+        self.kill(reason)
+        found = "\n".join(map(str, stacks))
+        with contextlib.suppress(OSError), self.log_path.open("a", encoding="utf-8") as log:
+            log.write(f"\nglmlab: the engine {reason}\n{found}\n")
+        where = "".join(f"; {stack.name} {stack.where}" for stack in stacks)
+        return EngineDiedError(
+            f"the engine {reason} and was killed{where}; log: {self.log_path}",
+            log_tail=tail(self.log_path, 60),
+        )
 
     def _failure(self, reply: Failed) -> GlmlabError:
         kind = getattr(errors, reply.error, EngineError)
@@ -254,7 +269,9 @@ def _spawn(recipe: Recipe, log_path: Path) -> tuple[subprocess.Popen[bytes], Cha
     ours, theirs = socket.socketpair()
     log_path.parent.mkdir(parents=True, exist_ok=True)
     own = engine_environment(recipe, for_cpu=installed_vllm().for_cpu)
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", **own}
+    folder = stacks_folder(log_path)
+    folder.mkdir(exist_ok=True)
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", STACKS_VARIABLE: str(folder), **own}
     try:
         with log_path.open("ab") as log:
             process = subprocess.Popen(

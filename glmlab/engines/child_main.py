@@ -25,8 +25,10 @@ _knobs = TypeAdapter(dict[str, KnobStatus])
 def main() -> None:
     """Serve until told to close, or until the driver is gone."""
     from glmlab.live.plugin import HOME_VARIABLE
+    from glmlab.live.stack_dump import answer_with_stacks
 
     os.environ[HOME_VARIABLE] = str(os.getpid())
+    answer_with_stacks()
     channel = Channel(socket.socket(fileno=int(sys.argv[1])))
     inbox: queue.Queue[bytes] = queue.Queue()
     threading.Thread(target=_listen, args=(channel, inbox), daemon=True).start()
@@ -89,9 +91,14 @@ def _beat(channel: Channel) -> None:
     while True:
         time.sleep(BEAT_S)
         try:
-            channel.send(Beat())
+            channel.send(Beat(steps=_steps_done()))
         except OSError:
             return  # the listener sees the same end
+
+
+def _steps_done() -> int:
+    engines = sys.modules.get("glmlab.engines.vllm_engine")  # nobody has stepped before it is there
+    return 0 if engines is None else engines.VllmEngine.steps_done
 
 
 def _known_name(error: Exception) -> str:

@@ -66,9 +66,13 @@ class Failed(_Message):
 
 
 class Beat(_Message):
-    """The child lives: sent every second, whatever it is doing."""
+    """The child lives: sent every second, whatever it is doing.
+
+    ``steps`` of its engine so far: while it measures, they must grow.
+    """
 
     kind: Literal["beat"] = "beat"
+    steps: int = 0
 
 
 Reply = Annotated[Done | Failed | Beat, Field(discriminator="kind")]

@@ -61,6 +61,7 @@ class VllmEngine:
 
     evidence: Evidence = "measured"
     _one_at_a_time: ClassVar[Lock] = Lock()
+    steps_done: ClassVar[int] = 0  # by all engines of this process, for whoever watches it
 
     def __init__(
         self,
@@ -321,6 +322,7 @@ class VllmEngine:
             # What vLLM's scheduler holds after that is anybody's guess: no number may come of it.
             self._broken = f"vLLM failed during a step: {first_line(error)}"
             raise EngineDiedError(self._broken) from error
+        VllmEngine.steps_done += 1
         return [
             StepOutput(
                 request_id=output.request_id,

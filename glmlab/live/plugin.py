@@ -26,8 +26,10 @@ _PR_SET_PDEATHSIG = 1  # Linux prctl(2)
 def register() -> None:
     """Register the load format, tie a worker's life to its engine's, force the knobs asked for."""
     from glmlab.live import forced
+    from glmlab.live.stack_dump import answer_with_stacks
 
     _die_with_home()
+    answer_with_stacks()
     knobs = start_knobs(os.environ.get(KNOBS_VARIABLE, ""))
     # A later engine of this process starts from vLLM's own choices again.
     forced.reset(knobs or {})
