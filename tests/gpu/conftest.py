@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
 
@@ -24,11 +26,16 @@ def gpu_lock() -> Iterator[IO[str] | None]:
 
 
 @pytest.fixture
-def alone(gpu_lock: IO[str] | None) -> Iterator[None]:
-    """The GPU to oneself, for what kernels are timed for: other runs have ended or wait, too."""
-    if gpu_lock is None:
+def alone(gpu_lock: IO[str] | None) -> Callable[[], AbstractContextManager[None]]:
+    """``with alone():`` has the GPU to itself, for timing kernels: other runs have ended, or wait too."""
+
+    @contextlib.contextmanager
+    def meanwhile() -> Iterator[None]:
+        if gpu_lock is None:
+            yield
+            return
+        fcntl.flock(gpu_lock, fcntl.LOCK_EX)
         yield
-        return
-    fcntl.flock(gpu_lock, fcntl.LOCK_EX)
-    yield
-    fcntl.flock(gpu_lock, fcntl.LOCK_SH)
+        fcntl.flock(gpu_lock, fcntl.LOCK_SH)
+
+    return meanwhile

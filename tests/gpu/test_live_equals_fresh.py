@@ -11,8 +11,9 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Literal
 
 import pytest
@@ -28,7 +29,7 @@ from glmlab.measurement import Measurement  # noqa: E402
 pytestmark = pytest.mark.gpu
 
 VALUES = (1, 8, 32, 64, 128)
-ROUNDS = 5
+ROUNDS = 3
 TWIN = Recipe(
     name="twin",
     model="glm-4.7@tp8-l2",
@@ -76,8 +77,15 @@ def medians(rows: list[tuple[float, float]]) -> list[float]:
 
 @pytest.mark.parametrize("home", ["kernel", "child"])
 def test_live_equals_fresh(
-    home: Literal["kernel", "child"], engines: dict[int | str, Engine], alone: None
+    home: Literal["kernel", "child"],
+    engines: dict[int | str, Engine],
+    alone: Callable[[], AbstractContextManager[None]],
 ) -> None:
+    with alone():
+        compare(home, engines)
+
+
+def compare(home: Literal["kernel", "child"], engines: dict[int | str, Engine]) -> None:
     live = engines[home]
     live.measure(WORK)
     frozen = gc.get_freeze_count()
