@@ -25,10 +25,12 @@ from glmlab.engines.base import ApplyReport, EngineKnobs, EngineState, KnobStatu
 from glmlab.engines.call_watch import CallWatch
 from glmlab.engines.engine_log import new_log_path, problem_line, tail
 from glmlab.engines.handle import EngineHandle
+from glmlab.engines.placement import Placement, place
 from glmlab.engines.protocol import Apply, Ask, Channel, Done, Failed, Measure, Start, replies
 from glmlab.engines.stacks import collect_stacks, stacks_folder
 from glmlab.engines.vllm_args import engine_environment
 from glmlab.errors import EngineDiedError, EngineError, EngineStartError, GlmlabError, InputError
+from glmlab.hardware import machine
 from glmlab.live.stack_dump import STACKS_VARIABLE
 from glmlab.measurement import Evidence, Measurement
 from glmlab.recipe import Recipe
@@ -88,7 +90,10 @@ class ChildEngine:
         self._busy, self._killing = Lock(), RLock()
         self._handle = handle or EngineHandle()
         begin = time.perf_counter()
-        self._process, self._channel = _spawn(recipe, self.log_path)
+        for_cpu = installed_vllm().for_cpu
+        placement = Placement((), "") if for_cpu else place(recipe, machine())
+        own = engine_environment(recipe, for_cpu=for_cpu) | placement.environment
+        self._process, self._channel = _spawn(own, self.log_path)
         self._group = self._process.pid
         try:
             self._offer(weakref.ref(self))
@@ -101,7 +106,8 @@ class ChildEngine:
                 raise EngineStartError(f"start: {error}", log_tail=tail(self.log_path)) from None
             raise
         started = StartReport.model_validate_json(report)
-        self.started = StartReport(seconds=time.perf_counter() - begin, notes=started.notes)
+        notes = [placement.why] * bool(placement.why) + started.notes
+        self.started = StartReport(seconds=time.perf_counter() - begin, notes=notes)
 
     def _offer(self, me: weakref.ref[ChildEngine]) -> None:
         """Let the handle end this engine, without holding on to one that is dropped."""
@@ -264,11 +270,10 @@ class ChildEngine:
         return f"ChildEngine({self._recipe.name}, pid={self.pid}, {self._end or 'running'})"
 
 
-def _spawn(recipe: Recipe, log_path: Path) -> tuple[subprocess.Popen[bytes], Channel]:
+def _spawn(own: Mapping[str, str], log_path: Path) -> tuple[subprocess.Popen[bytes], Channel]:
     """Start the child with one end of a socket pair and its output in a file."""
     ours, theirs = socket.socketpair()
     log_path.parent.mkdir(parents=True, exist_ok=True)
-    own = engine_environment(recipe, for_cpu=installed_vllm().for_cpu)
     folder = stacks_folder(log_path)
     folder.mkdir(exist_ok=True)
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", STACKS_VARIABLE: str(folder), **own}
