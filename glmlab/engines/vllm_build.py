@@ -47,7 +47,7 @@ def build(recipe: Recipe, ceilings: Mapping[str, int]) -> Any:
     for name in [name for name in arguments if name not in known]:
         raise RecipeError(f"{name}: this vLLM has no such argument; leave it out of the recipe")
     try:
-        return LLMEngine.from_engine_args(
+        engine = LLMEngine.from_engine_args(
             EngineArgs(
                 **arguments,
                 skip_tokenizer_init=True,  # prompts are token ids
@@ -55,8 +55,11 @@ def build(recipe: Recipe, ceilings: Mapping[str, int]) -> Any:
                 worker_extension_cls=_EXTENSION,
             )
         )
+        if recipe.pipeline_parallel > 1:
+            engine.collective_rpc("glmlab_pipeline")
     except Exception as error:
         raise EngineStartError(f"vLLM did not start: {first_line(error)}") from error
+    return engine
 
 
 def first_line(error: BaseException) -> str:

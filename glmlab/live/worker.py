@@ -10,6 +10,7 @@ import torch
 
 from glmlab.live.attention_groups import backend_name
 from glmlab.live.device_clock import DeviceClock
+from glmlab.live.pipeline_buffers import make_missing_buffers
 from glmlab.live.worker_knobs import WorkerKnobs
 
 if TYPE_CHECKING:
@@ -98,6 +99,10 @@ class GlmlabWorkerExtension(_Worker):
             "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "peak_device_bytes": torch.accelerator.max_memory_reserved() if on_device else None,
         }
+
+    def glmlab_pipeline(self) -> bool:
+        """Make this stage ready to receive; whether it was not."""
+        return make_missing_buffers(self)
 
     def glmlab_device_start(self) -> None:
         """Start this rank's device clock."""
