@@ -97,9 +97,7 @@ def draw_parallel(data: ParallelData, theme: str = "auto") -> go.Figure:
     if data.is_empty:
         return nothing(data, theme)
     metric = find_metric(data.objectives[0])
-    said = (
-        f"blue: better in {metric.name}; the better end of each objective is up; drag along an axis to filter"
-    )
+    said = f"blue: better {metric.name}, better ends up; drag along an axis to filter"
     if data.left_out:
         said += f"; {data.left_out} without a value left out"
     figure = canvas(data, theme, said)
