@@ -21,6 +21,7 @@ import psutil
 from pydantic import BaseModel, TypeAdapter
 
 from glmlab import errors
+from glmlab.engines.all_reduce import AllReduceTime
 from glmlab.engines.base import ApplyReport, EngineKnobs, EngineState, KnobStatus, StartReport
 from glmlab.engines.call_watch import CallWatch
 from glmlab.engines.engine_log import new_log_path, problem_line, tail
@@ -38,7 +39,9 @@ from glmlab.vllm_install import installed_vllm
 from glmlab.workload import Workload
 
 _CLOSE_TIMEOUT_S = 30.0
+_PROBE_TIMEOUT_S = 120.0
 _knobs = TypeAdapter(dict[str, KnobStatus])
+_times = TypeAdapter(list[AllReduceTime])
 
 
 class ChildEngine:
@@ -148,6 +151,10 @@ class ChildEngine:
 
     def measure(self, workload: Workload) -> Measurement:
         return Measurement.model_validate_json(self._call(Measure(workload=workload)))
+
+    def all_reduce_times(self) -> list[AllReduceTime]:
+        """All-reduces between the ranks, timed now; none where there is one rank."""
+        return _times.validate_json(self._call(Ask(op="all_reduce_times"), timeout_s=_PROBE_TIMEOUT_S))
 
     def close(self) -> None:
         if self._end:

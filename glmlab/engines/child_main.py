@@ -15,11 +15,13 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 
 from glmlab import errors
+from glmlab.engines.all_reduce import AllReduceTime
 from glmlab.engines.base import KnobStatus
 from glmlab.engines.protocol import Apply, Ask, Beat, Channel, Done, Failed, Measure, Start, requests
 
 BEAT_S = 1.0
 _knobs = TypeAdapter(dict[str, KnobStatus])
+_times = TypeAdapter(list[AllReduceTime])
 
 
 def main() -> None:
@@ -68,6 +70,8 @@ def _answer(engine: Any, request: Ask | Apply | Measure) -> str:
         answer = engine.measure(request.workload)
     elif request.op == "knobs":
         return _knobs.dump_json(engine.knobs()).decode()
+    elif request.op == "all_reduce_times":
+        return _times.dump_json(engine.all_reduce_times()).decode()
     elif request.op == "state":
         answer = engine.state()
     else:

@@ -29,7 +29,7 @@ class Start(_Message):
 class Ask(_Message):
     """Call a method without arguments; answered by what it returns."""
 
-    op: Literal["knobs", "state", "close"]
+    op: Literal["knobs", "state", "all_reduce_times", "close"]
 
 
 class Apply(_Message):

@@ -12,10 +12,12 @@ from threading import Lock
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
+from glmlab.engines.all_reduce import AllReduceTime, slowest
 from glmlab.engines.base import ApplyReport, EngineState, KnobStatus, StartReport, WorkerState
 from glmlab.engines.engine_log import vllm_log_in
 from glmlab.engines.handle import EngineHandle
 from glmlab.engines.live_knobs import LiveKnobs, check_allowed, spelled
+from glmlab.engines.recipe_held import held_and_missing
 from glmlab.engines.vllm_args import engine_environment, forced_at_start, knobs_at_start
 from glmlab.engines.vllm_build import build, environment, first_line, forget_engine
 from glmlab.errors import (
@@ -28,7 +30,6 @@ from glmlab.errors import (
     MeasureError,
 )
 from glmlab.host_noise import frozen_heap
-from glmlab.knob_table import KNOBS
 from glmlab.live import forced
 from glmlab.live.plugin import KNOBS_VARIABLE
 from glmlab.measure import DeviceTime, StepOutput, measure
@@ -103,25 +104,7 @@ class VllmEngine:
 
     def _set_to_recipe(self) -> list[str]:
         """Compare what runs with what was asked for, and bring the live knobs to the recipe's values."""
-        notes = []
-        found = self.state().knobs
-        for name, item in KNOBS.items():
-            wanted = getattr(self._recipe, name)
-            if item.reach == "live" or wanted in (None, "auto") or found.get(name) in (None, wanted):
-                continue
-            if name in self._recipe.model_fields_set:
-                raise EngineStartError(
-                    f"{name}: the recipe asks for {wanted!r}, but vLLM runs {found[name]!r} with this"
-                    " model on this machine; set that, or leave the field out"
-                )
-            notes.append(f"{name}: vLLM chose {found[name]!r} in place of the default {wanted!r}")
-        changes = {
-            name: wanted
-            for name, item in KNOBS.items()
-            if item.reach == "live"
-            and name in self._recipe.model_fields_set
-            and (wanted := getattr(self._recipe, name)) not in (None, found.get(name))
-        }
+        changes, notes = held_and_missing(self._recipe, self.state().knobs)
         try:
             if changes:
                 self.apply(**changes)
@@ -168,6 +151,12 @@ class VllmEngine:
                 self._broken = f"{method}: a worker failed or died: {first_line(error)}"
                 raise EngineDiedError(self._broken) from error
             raise EngineError(f"{method}: {first_line(error)}") from error
+
+    def all_reduce_times(self) -> list[AllReduceTime]:
+        """All-reduces between the ranks, timed now; none where there is one rank."""
+        with self._exclusively("all_reduce_times"):
+            ranks = self._rpc("glmlab_all_reduce")
+        return slowest([[AllReduceTime(**fields) for fields in rank] for rank in ranks])
 
     # ------------------------------------------------------------------ knobs
     def knobs(self) -> dict[str, KnobStatus]:

@@ -17,6 +17,7 @@ DEVICE_STEPS = 8  # further decode steps per measured point
 # Family -> parts of kernel names, lower case; the first family that matches has the kernel. Names as
 # vLLM 0.26 and 0.32 launch them on Hopper: Triton's own, FlashAttention's, cuBLAS's (nvjet).
 _FAMILIES: dict[str, tuple[str, ...]] = {
+    "collectives": ("nccl", "all_reduce", "allreduce", "cross_device_reduce", "one_shot", "two_shot"),
     "attention": (
         *("attention", "reduce_segments", "_fwd_grouped_kernel", "_fwd_kernel_stage", "flash"),
         *("merge_attn", "reshape_and_cache", "cache_mla"),
@@ -27,7 +28,7 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
 
 
 def family_of(kernel: str) -> str:
-    """Family of a kernel by its name: attention, moe, gemm or other (norms, rotary, sampling, ...)."""
+    """Family of a kernel by its name: collectives, attention, moe, gemm or other (norms, sampling, ...)."""
     name = kernel.lower()
     for family, parts in _FAMILIES.items():
         if any(part in name for part in parts):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from glmlab.live.attention_groups import backend_name
+from glmlab.live.collectives import time_all_reduce
 from glmlab.live.device_clock import DeviceClock
 from glmlab.live.pipeline_buffers import make_missing_buffers
 from glmlab.live.worker_knobs import WorkerKnobs
@@ -103,6 +104,10 @@ class GlmlabWorkerExtension(_Worker):
     def glmlab_pipeline(self) -> bool:
         """Make this stage ready to receive; whether it was not."""
         return make_missing_buffers(self)
+
+    def glmlab_all_reduce(self) -> list[dict[str, Any]]:
+        """Time all-reduces between the tensor-parallel ranks; fields of AllReduceTimes."""
+        return time_all_reduce(self.device)
 
     def glmlab_device_start(self) -> None:
         """Start this rank's device clock."""

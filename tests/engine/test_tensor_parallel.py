@@ -38,6 +38,12 @@ def test_both_ranks_prove_what_they_have_and_a_dead_one_ends_it(recipe: Recipe, 
         assert max(after.point(64, 4).step_tokens) == 2
         assert {memory.rank for memory in after.memory} == {0, 1}
 
+        times = engine.all_reduce_times()
+        assert {time.path for time in times} == {"vllm"}, "a CPU has one path"
+        assert [time.bytes for time in times] == [1 << shift for shift in (10, 12, 14, 16, 18, 20)]
+        assert all(time.right and time.ranks == 2 and time.wall_us > 0 for time in times)
+        assert all(time.device_us is None for time in times)
+
         os.kill(state.workers[1].pid, signal.SIGKILL)
         with pytest.raises(EngineDiedError) as death:
             measure_until_it_fails(engine, workload)

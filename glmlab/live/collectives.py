@@ -1,0 +1,95 @@
+"""How long an all-reduce between the ranks of this engine takes, at the sizes that decoding sends.
+
+Every tensor-parallel layer ends with one, so at batch 1 its latency, not its bandwidth, is a share of each
+token. Timed are vLLM's own choice, as a step makes it, and each path that this engine has.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+SIZES_BYTES = tuple(1 << shift for shift in range(10, 21, 2))  # 1 KiB to 1 MiB
+_REPEATS = 30
+_WARM_UP = 10  # NCCL connects at the first calls
+
+Reduce = Callable[[torch.Tensor], "torch.Tensor | None"]
+
+
+def time_all_reduce(device: torch.device) -> list[dict[str, Any]]:
+    """Time all-reduces of bf16 over the tensor-parallel group; every rank of it must call this.
+
+    Returns
+    -------
+    list of dict
+        ``path``, ``bytes``, ``ranks``, ``right`` (whether the sums were), ``wall_us``: each call with its
+        launch, and ``device_us``: mean kernel time of a call, ``None`` without a device. Empty where there
+        is one rank.
+    """
+    from vllm.distributed.parallel_state import get_tp_group
+
+    group = get_tp_group()
+    if group.world_size == 1:
+        return []
+    found = []
+    for size in SIZES_BYTES:
+        for path, reduce in _paths(group):
+            # Every rank decides alike, from the shape alone: a path that takes this size here does there.
+            if (timed := _time(reduce, size, group.world_size, device)) is not None:
+                found.append({"path": path, "bytes": size, "ranks": group.world_size, **timed})
+    return found
+
+
+def _paths(group: Any) -> Iterator[tuple[str, Reduce]]:
+    """Ways to all-reduce, by name; a path returns ``None`` for what it does not take."""
+    yield "vllm", group.all_reduce
+    communicator = group.device_communicator
+    for name, attribute, method in (
+        ("nccl", "pynccl_comm", "all_reduce"),
+        ("custom", "ca_comm", "custom_all_reduce"),
+    ):
+        path = getattr(communicator, attribute, None)
+        if path is not None and not getattr(path, "disabled", False):
+            yield name, getattr(path, method)
+
+
+def _time(reduce: Reduce, size: int, ranks: int, device: torch.device) -> dict[str, Any] | None:
+    data = torch.ones(size // 2, dtype=torch.bfloat16, device=device)
+    right = True
+    for _ in range(_WARM_UP):
+        reduced = reduce(data.clone())  # some paths reduce in place
+        if reduced is None:
+            return None
+        right = right and bool((reduced == ranks).all())
+    inputs = [data.clone() for _ in range(_REPEATS)]
+    if device.type == "cpu":
+        return {"right": right, "wall_us": _wall_us(reduce, inputs), "device_us": None}
+    wall_us = _wall_us(reduce, inputs)
+    torch.accelerator.synchronize()
+    profiler = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA])
+    with profiler:
+        for each in inputs:
+            reduce(each)
+        torch.accelerator.synchronize()
+    kernels_ns = sum(
+        event.duration_ns()
+        for event in profiler.profiler.kineto_results.events()
+        if event.device_type() != torch.autograd.DeviceType.CPU
+    )
+    return {"right": right, "wall_us": wall_us, "device_us": round(kernels_ns / 1e3 / _REPEATS, 3)}
+
+
+def _wall_us(reduce: Reduce, inputs: list[torch.Tensor]) -> float:
+    """Median time of one call, waited for each time."""
+    taken = []
+    for each in inputs:
+        begin = time.perf_counter()
+        reduce(each)
+        if each.device.type != "cpu":
+            torch.accelerator.synchronize()
+        taken.append((time.perf_counter() - begin) * 1e6)
+    return round(statistics.median(taken), 3)
