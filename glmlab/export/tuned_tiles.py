@@ -23,6 +23,12 @@ VARIABLE = "VLLM_TUNED_CONFIG_FOLDER"
 REPORTED = "moe_tile_files"
 
 _NAME = re.compile(r"E=\d+,N=\d+,device_name=[^/\s]+\.json")
+# The catalog's FP8 formats, each with its quantization blocks.
+_CATALOG_FP8: dict[str, tuple[int, int] | None] = {
+    "fp8-tensor": None,
+    "fp8-channel": None,
+    "fp8-block": (128, 128),
+}
 # vLLM arguments that spread experts in ways that the name then depends on.
 _SPREADING = ("prefill_context_parallel_size", "enable_eplb", "eplb_config")
 
@@ -125,9 +131,11 @@ def _sizes(recipe: Recipe) -> tuple[list[int], int]:
 def _weights(recipe: Recipe) -> tuple[str, tuple[int, int] | None]:
     """The name's dtype (empty for 16 bits) and quantization blocks of the experts' weights."""
     stored = _config(recipe).get("quantization_config") or {}
-    method = recipe.quantization or stored.get("quant_method")
+    method = recipe.quantization or stored.get("quant_method") or _of_catalog(recipe)
     if method is None:
         return ("float32" if recipe.dtype == "float32" else ""), None
+    if method in _CATALOG_FP8:
+        return "fp8_w8a8", _CATALOG_FP8[method]
     if method == "fp8":
         block = stored.get("weight_block_size") if stored.get("quant_method") == "fp8" else None
         return "fp8_w8a8", (int(block[0]), int(block[1])) if block else None
@@ -137,6 +145,12 @@ def _weights(recipe: Recipe) -> tuple[str, tuple[int, int] | None]:
         f"moe_tiles: how vLLM names the tile file of {method!r} experts is not known to glmlab; only"
         " bfloat16, fp8 and plain FP8 compressed-tensors are"
     )
+
+
+def _of_catalog(recipe: Recipe) -> str | None:
+    """How the catalog says the experts are stored, where config.json does not; None for 16 bits."""
+    experts = find_model(recipe.model).layout.mix("routed_experts")
+    return None if experts.is_plain else experts.label
 
 
 def _is_plain_fp8(stored: Mapping[str, Any]) -> bool:

@@ -95,6 +95,29 @@ def test_names_follow_from_recipe_model_and_gpu(tmp_path, config, changes, names
     assert file_names(recipe(tmp_path, config, **changes), H100) == names
 
 
+@pytest.mark.parametrize(
+    ("model", "tp", "kind"),
+    [
+        ("glm-4.5-air", 2, "E=128,N=704,device_name=NVIDIA_H100_80GB_HBM3.json"),
+        ("glm-4.5-air-fp8", 2, "E=128,N=704,device_name=NVIDIA_H100_80GB_HBM3,dtype=fp8_w8a8.json"),
+        (
+            "glm-5.0-fp8",
+            8,
+            "E=256,N=256,device_name=NVIDIA_H100_80GB_HBM3,dtype=fp8_w8a8,block_shape=[128,128].json",
+        ),
+    ],
+)
+def test_a_model_of_the_catalog_is_quantized_as_the_catalog_says(model, tp, kind):
+    asked = Recipe.parse({"name": "r", "model": model, "moe_tiles": TABLE, "tensor_parallel": tp})
+    assert file_names(asked, H100) == [kind]
+
+
+def test_experts_of_the_catalog_whose_files_vllm_names_otherwise_are_not_exported():
+    asked = Recipe.parse({"name": "r", "model": "glm-4.7-nvfp4", "moe_tiles": TABLE})
+    with pytest.raises(ExportError, match="'nvfp4' experts is not known"):
+        file_names(asked, H100)
+
+
 def test_vllm_knows_one_h200(tmp_path):
     gpus = {"runs": [{"gpus": [{"name": "NVIDIA H200 NVL"}]}]}
     assert file_names(recipe(tmp_path), gpus) == ["E=160,N=1536,device_name=NVIDIA_H200.json"]
