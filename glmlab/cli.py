@@ -226,6 +226,23 @@ def report(
     _show(facts if as_json else render.report(written, found))
 
 
+@app.command()
+def dashboard(
+    storage: Storage = _STORAGE,
+    port: Annotated[
+        int | None, typer.Option(help="Of 127.0.0.1; 8080, or the next free one, without.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the studies of a storage in optuna-dashboard, on this machine only, until Ctrl-C."""
+    from glmlab.dashboard import Dashboard
+
+    with Dashboard(storage, port) as board:
+        _show(board.to_json() if as_json else render.dashboard(board))
+        sys.stdout.flush()  # whoever reads a pipe wants to know now
+        board.serve()
+
+
 def _trial_json(record: Any) -> dict[str, Any]:
     """A trial without its raw samples; ``glmlab export`` writes those too."""
     kept = ("number", "status", "reason", "params", "values", "evidence", "same_tokens", "cost", "notes")

@@ -17,6 +17,7 @@ from glmlab.units import format_bytes, format_duration, format_ms
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from glmlab.dashboard import Dashboard
     from glmlab.diagnosis import Diagnosis
     from glmlab.export import Bundle
     from glmlab.measurement import Evidence
@@ -210,6 +211,26 @@ def report(file: Path, found: Summary) -> RenderableType:
         ),
         Text(found.headline, style="bold"),
     )
+
+
+def dashboard(board: Dashboard) -> RenderableType:
+    """Where a dashboard is, what it shows, and how JupyterLab shows the same."""
+    from glmlab.dashboard.server import DEFAULT_PORT, for_jupyterlab
+
+    rows = table("", "")
+    rows.add_row("optuna-dashboard", Text(board.url, style="bold"))
+    if board.moved:
+        rows.add_row("", f"port {DEFAULT_PORT} is taken, so it is on {board.port}")
+    rows.add_row("storage", Text(board.to_json()["storage"]))
+    rows.add_row("studies", Text(", ".join(board.studies) or "none yet: `glmlab tune` makes one"))
+    for why in board.studies.values():
+        if isinstance(why, str):
+            rows.add_row("", Text(f"without glmlab's note and charts: {why}", style="yellow"))
+    paste = for_jupyterlab(board.storage) or "the storage's URL with its password"
+    rows.add_row("in JupyterLab", Text(f"Optuna panel, storage URL: {paste}"))
+    rows.add_row("", Text(f"artifact path: {board.artifacts}"))
+    rows.add_row("end it with", "Ctrl-C")
+    return rows
 
 
 def knobs(params: dict[str, Any]) -> str:

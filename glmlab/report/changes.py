@@ -60,20 +60,28 @@ def _baseline_words(material: Material) -> str:
     )
 
 
-def _diff(material: Material) -> Html | None:
+def recipe_diff(material: Material) -> list[str]:
+    """The lines of the recipe in which baseline and best differ, as ``diff -u`` writes them."""
     if not material.changes or material.best is None:
-        return None
+        return []
     base = tuned_recipe(material.store, material.baseline_params)
     best = tuned_recipe(material.store, material.best.params)
-    lines = difflib.unified_diff(
-        base.to_yaml().splitlines(),
-        best.to_yaml().splitlines(),
-        f"baseline  {base.fingerprint}",
-        f"best  {best.fingerprint}",
-        n=2,
-        lineterm="",
+    return list(
+        difflib.unified_diff(
+            base.to_yaml().splitlines(),
+            best.to_yaml().splitlines(),
+            f"baseline  {base.fingerprint}",
+            f"best  {best.fingerprint}",
+            n=2,
+            lineterm="",
+        )
     )
-    marked = [tag("span", f"{line}\n", class_=_MARKS.get(line[:1])) for line in lines]
+
+
+def _diff(material: Material) -> Html | None:
+    marked = [tag("span", f"{line}\n", class_=_MARKS.get(line[:1])) for line in recipe_diff(material)]
+    if not marked:
+        return None
     return folded(
         "the recipe, line by line", tag("pre", tag("code", *marked), class_="diff", tabindex=0), opened=True
     )
@@ -89,16 +97,11 @@ def production(material: Material) -> Html | None:
         if outcome.tuned
         else "The baseline's settings, since nothing better was proved."
     )
-    name = material.store.name
-    export = (
-        f"glmlab export {shlex.quote(name)} {shlex.quote(name + '-bundle')}"
-        f" --storage {shlex.quote(shown(_storage(material)))}"
-    )
     return section(
         "production",
         "Take it to production",
         tag("p", f"{what} Where the study lies, one command writes them, with all samples as evidence:"),
-        code_block(export, copy="the export command"),
+        code_block(export_command(material), copy="the export command"),
         tag("p", "Elsewhere, save the files below beside each other. Then, in their folder:"),
         code_block(outcome.command, copy="the serve command"),
         listing(_in_words(remark) for remark in outcome.remarks),
@@ -107,6 +110,22 @@ def production(material: Material) -> Html | None:
             for file, content in outcome.files.items()
         ),
     )
+
+
+def export_command(material: Material) -> str:
+    """What writes the outcome where the study lies."""
+    name = material.store.name
+    return _command("export", name, f"{name}-bundle", _storage(material))
+
+
+def report_command(material: Material) -> str:
+    """What writes the report where the study lies."""
+    name = material.store.name
+    return _command("report", name, f"{name}.html", _storage(material))
+
+
+def _command(what: str, study: str, target: str, storage: str) -> str:
+    return shlex.join(["glmlab", what, study, target, "--storage", shown(storage)])
 
 
 def _storage(material: Material) -> str:

@@ -41,11 +41,16 @@ class Chart:
     data: figures.ChartData
     drawing: Callable[[Any, str], go.Figure]
 
-    def figure(self, theme: str) -> go.Figure:
-        """The chart on a transparent ground, as high as a page wants it."""
+    @property
+    def height(self) -> int:
+        """In pixels, in a report."""
+        return _HEIGHTS.get(self.key, _HEIGHT)
+
+    def figure(self, theme: str, height: int | None = None) -> go.Figure:
+        """The chart on a transparent ground."""
         drawn = self.drawing(self.data, theme)
         drawn.update_layout(
-            paper_bgcolor=_TRANSPARENT, plot_bgcolor=_TRANSPARENT, height=_HEIGHTS.get(self.key, _HEIGHT)
+            paper_bgcolor=_TRANSPARENT, plot_bgcolor=_TRANSPARENT, height=height or self.height
         )
         return drawn
 
@@ -66,7 +71,7 @@ class Chart:
                 tag("p", "Drawing needs a browser that runs scripts; the numbers are in the table below."),
                 class_="plot",
                 data_chart=self.key,
-                style=f"min-height:{_HEIGHTS.get(self.key, _HEIGHT)}px",
+                style=f"min-height:{self.height}px",
             ),
             self._twin(most_rows),
             class_="chart",

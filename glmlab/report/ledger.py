@@ -31,7 +31,7 @@ def ledger(material: Material, chart: Child = None) -> Html | None:
     return section(
         "cost",
         "What it cost",
-        tag("p", _against_restarts(material, recorded)) if cost.restart_trial is not None else None,
+        tag("p", against_restarts(material)) if cost.restart_trial is not None else None,
         table(
             ("", ">time", ">share", "what that is"),
             [*rows, ("in all", format_duration(whole), "100%", f"{complete} complete trials")],
@@ -45,8 +45,9 @@ def ledger(material: Material, chart: Child = None) -> Html | None:
     )
 
 
-def _against_restarts(material: Material, recorded: bool) -> str:
-    cost = material.summary.cost_s
+def against_restarts(material: Material) -> str:
+    """What a live trial costs beside one with a restart, in two sentences."""
+    cost, recorded = material.summary.cost_s, material.summary.evidence == "replayed"
     if cost.live_trial is None or cost.restart_trial is None or cost.restart_estimate is None:
         return "No trial was had without a new engine, so there is nothing to compare a restart with."
     search = cost.rebuild + cost.apply + cost.prefill + cost.measure + cost.overhead

@@ -6,6 +6,7 @@
   const twins = Array.from(document.querySelectorAll("details.twin"));
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const PRINTED_WIDTH = 680; // pixels between the margins of A4 and letter
+  const SMALL = 700; // pixels below which titles are set smaller, lest they are cut
   const figures = {};
   let printing = false;
 
@@ -21,6 +22,10 @@
     const look = !printing && dark.matches ? both.dark : both.light;
     const layout = Object.assign({}, look.layout, { autosize: !printing });
     if (printing) layout.width = PRINTED_WIDTH;
+    if (printing || plot.clientWidth < SMALL) {
+      layout.title = Object.assign({}, layout.title, { font: { size: 13 } });
+      layout.title.subtitle = Object.assign({}, layout.title.subtitle, { font: { size: 10 } });
+    }
     return Plotly.react(plot, look.data || both.light.data, layout, {
       displaylogo: false,
       responsive: true,

@@ -28,7 +28,7 @@ def sureness(material: Material, chart: Child = None) -> Html | None:
         _rounds(material, metric),
         chart,
         tag("h3", f"Everything else that was {evidence}"),
-        _metrics(material, metric),
+        _metrics(material),
         tag("h3", f"Point by point: {meaning(metric)}, {evidence}") if _has_points(metric) else None,
         _points(material, metric) if _has_points(metric) else None,
     )
@@ -74,18 +74,27 @@ def _rounds(material: Material, metric: str) -> Html:
     )
 
 
-def _metrics(material: Material, decided: str) -> Html:
-    spec = material.spec
-    workload = spec.effective_workload
-    rows: list[Sequence[Child]] = []
-    names = [decided, *(name for name in METRICS if name != decided)]
-    for name in names:
+def compared_metrics(material: Material) -> list[tuple[str, str, str, str, str]]:
+    """Every metric that both sides have: its meaning, both sides, their ratio, which way is better.
+
+    What decided, or is going to, comes first.
+    """
+    verdict, workload = material.summary.verdict, material.spec.effective_workload
+    decided = verdict.metric if verdict else material.spec.objective[0]
+    rows = []
+    for name in [decided, *(name for name in METRICS if name != decided)]:
         if METRICS[name].needs_cold_prefill and not workload.cold_prefill:
             continue  # prompts came from the cache: that is no time to first token
         row = _compared(material, name, lambda m, name=name: m.value(name, workload))  # type: ignore[misc]
         if row is not None:
-            mark = tag("strong", " decided") if name == decided and material.summary.verdict else None
-            rows.append((fragment(METRICS[name].help, mark), *row, _direction(name)))
+            rows.append((METRICS[name].help, *row, "higher" if METRICS[name].maximize else "lower"))
+    return rows
+
+
+def _metrics(material: Material) -> Html:
+    rows: list[Sequence[Child]] = [*compared_metrics(material)]
+    if rows and material.summary.verdict:
+        rows[0] = (fragment(rows[0][0], tag("strong", " decided")), *rows[0][1:])
     return table(
         ("what", ">baseline", ">best", ">best / baseline", "better is"),
         rows,
@@ -127,10 +136,6 @@ def _compared(material: Material, metric: str, value: Value) -> tuple[str, str, 
 
 def _has_points(metric: str) -> bool:
     return not METRICS[metric].of_memory
-
-
-def _direction(metric: str) -> str:
-    return "higher" if METRICS[metric].maximize else "lower"
 
 
 def _said(metric: str, value: float | None) -> str:
