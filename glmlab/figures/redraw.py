@@ -6,11 +6,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-_NEVER_SET = frozenset({"type", "uid"})
+_OF_TRACE = frozenset({"type", "uid"})  # which no trace can change
 
 
 def redraw(shown: go.Figure, figure: go.Figure) -> None:
-    """Make a shown figure look like another one, in one batch.
+    """Make a shown figure look like another one, in one batch where the traces stay.
 
     Where both have the same traces, only what differs from the last drawing is sent: what the reader zoomed,
     hid or filtered since stays as it is. Else the traces are replaced.
@@ -25,14 +25,18 @@ def redraw(shown: go.Figure, figure: go.Figure) -> None:
     new = figure.to_plotly_json()
     # Not what it shows now: there the reader's zoom would look like a difference, and be undone.
     old = getattr(shown, "_glmlab_drawn", None) or {"data": [], "layout": {}}
-    with shown.batch_update():
-        if [_key(trace) for trace in old["data"]] == [_key(trace) for trace in new["data"]]:
+    if [_key(trace) for trace in old["data"]] == [_key(trace) for trace in new["data"]]:
+        with shown.batch_update():
             for trace, before, after in zip(shown.data, old["data"], new["data"], strict=True):
-                _change(trace, before, after)
-        else:
-            shown.data = []
-            shown.add_traces(list(figure.data))
-        _change(shown.layout, old["layout"], new["layout"])
+                _change(trace, before, after, _OF_TRACE)
+            _change(shown.layout, old["layout"], new["layout"])
+    else:
+        # The axes before what is drawn on them: an axis of trials, with a tick at each number, would be
+        # labelled up to a context of 150,000 tokens, for a minute.
+        shown.data = []
+        with shown.batch_update():
+            _change(shown.layout, old["layout"], new["layout"])
+        shown.add_traces(list(figure.data))
     shown._glmlab_drawn = new
 
 
@@ -42,8 +46,10 @@ def _key(trace: dict[str, Any]) -> tuple[Any, ...]:
     return trace.get("type"), name, trace.get("xaxis"), trace.get("yaxis")
 
 
-def _change(part: Any, before: dict[str, Any], after: dict[str, Any]) -> None:
-    for key in sorted({*before, *after} - _NEVER_SET):
+def _change(
+    part: Any, before: dict[str, Any], after: dict[str, Any], never: frozenset[str] = frozenset()
+) -> None:
+    for key in sorted({*before, *after} - never):
         old, new = before.get(key), after.get(key)
         if old == new:
             continue
