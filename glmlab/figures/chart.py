@@ -83,6 +83,7 @@ def dress(figure: go.Figure, data: ChartData, theme: str, subtitle: str = "") ->
         title={"text": text},
         margin={"t": _TOP_PX + 21 * len(title) + 17 * len(below)},
         uirevision="glmlab",
+        meta=type(data).__name__,  # one chart or another: see redraw
     )
 
 

@@ -30,6 +30,8 @@ class CompareData(ChartData):
     ----------
     points : tuple of dict
         Label by label: (context, batch) -> value with p10 and p90 of its samples.
+    evidences : tuple of str
+        What each one's numbers are.
     same_tokens : tuple of float
         Share of greedy output tokens equal to the first one's, 0 to 1.
     """
@@ -37,6 +39,7 @@ class CompareData(ChartData):
     metric: str
     labels: tuple[str, ...]
     points: tuple[Mapping[tuple[int, int], Spread], ...]
+    evidences: tuple[str, ...]
     same_tokens: tuple[float, ...]
 
     def ratio(self, index: int, point: tuple[int, int]) -> float | None:
@@ -55,7 +58,7 @@ class CompareData(ChartData):
             f"{self.metric}_p90": [spread.high for _, _, spread in rows],
             "ratio_to_first": [self.ratio(i, point) for i, point, _ in rows],
             "same_tokens_share": [self.same_tokens[i] for i, _, _ in rows],
-            "evidence": [self.evidence] * len(rows),
+            "evidence": [self.evidences[i] for i, _, _ in rows],
         }
 
 
@@ -90,6 +93,7 @@ def compare_data(measurements: Mapping[str, Measurement], metric: str = "tpot_ms
         metric=metric,
         labels=tuple(measurements),
         points=tuple(points),
+        evidences=tuple(each.evidence for each in found),
         same_tokens=tuple(each.same_tokens(found[0]) for each in found),
     )
 
@@ -102,7 +106,7 @@ def draw_compare(data: CompareData, theme: str = "auto") -> go.Figure:
     first = themes.Style(themes.ink(theme).strong, themes.BASELINE_MARKER, "dash")
     lines = [
         Line(
-            name=label,
+            name=label if len(set(data.evidences)) == 1 else f"{label} ({data.evidences[index]})",
             group=str(index),
             rank=index,
             points=data.points[index],

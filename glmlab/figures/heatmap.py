@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from glmlab import theme as themes
 from glmlab.errors import InputError
-from glmlab.figures.chart import ChartData, canvas, hover, nothing
+from glmlab.figures.chart import ChartData, canvas, hover, nothing, plain
 from glmlab.figures.context import ContextData, ContextLine, context_data
 from glmlab.figures.quantity import digits, times, with_unit
 from glmlab.figures.trials import params_words
@@ -130,7 +130,7 @@ def draw_heatmap(data: HeatmapData, theme: str = "auto") -> go.Figure:
     if data.is_empty:
         return nothing(data, theme)
     metric = find_metric(data.metric)
-    names = [row.label for row in data.rows]
+    names = [plain(row.label) for row in data.rows]
     columns = [f"{context:,}" for context in data.contexts]
     text = [[_cell(data, row, context) for context in data.contexts] for row in data.rows]
     written = len(data.rows) <= _ONE_LINE
@@ -222,7 +222,7 @@ def _named_rows(data: HeatmapData) -> list[str]:
     """Names of rows as far as there is room; the baseline and the best always."""
     step = math.ceil(len(data.rows) / _NAMED)
     kept = (i % step == 0 or row.is_baseline or row.is_best for i, row in enumerate(data.rows))
-    return [row.label for row, keep in zip(data.rows, kept, strict=True) if keep]
+    return [plain(row.label) for row, keep in zip(data.rows, kept, strict=True) if keep]
 
 
 def _frame_baseline(figure: go.Figure, data: HeatmapData, ink: themes.Ink) -> None:

@@ -127,7 +127,9 @@ def is_wide(values: Iterable[float | None]) -> bool:
 
 def digits(value: float) -> str:
     """Four significant digits, never in exponent form."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}" if abs(value) >= 1e-4 else f"{value:.6f}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}" if abs(value) >= 1e-4 or not value else f"{value:.6f}"
 
 
 def with_unit(value: float, metric: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+_AXES = ("xaxis", "yaxis")
 _OF_TRACE = frozenset({"type", "uid"})  # which no trace can change
 
 
@@ -13,7 +14,7 @@ def redraw(shown: go.Figure, figure: go.Figure) -> None:
     """Make a shown figure look like another one, in one batch where the traces stay.
 
     Where both have the same traces, only what differs from the last drawing is sent: what the reader zoomed,
-    hid or filtered since stays as it is. Else the traces are replaced.
+    hid or filtered since stays as it is. Else the traces are replaced, and for another chart the axes too.
 
     Parameters
     ----------
@@ -35,9 +36,19 @@ def redraw(shown: go.Figure, figure: go.Figure) -> None:
         # labelled up to a context of 150,000 tokens, for a minute.
         shown.data = []
         with shown.batch_update():
-            _change(shown.layout, old["layout"], new["layout"])
+            _change(shown.layout, _kept(shown, old["layout"], new["layout"]), new["layout"])
         shown.add_traces(list(figure.data))
     shown._glmlab_drawn = new
+
+
+def _kept(shown: go.Figure, old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """What is there already: of another chart not its axes, nor what the reader zoomed on them."""
+    if old.get("meta") == new.get("meta"):
+        return old
+    for key in shown.layout.to_plotly_json():
+        if key.startswith(_AXES) and key not in new:
+            shown.layout[key] = None
+    return {key: value for key, value in old.items() if not key.startswith(_AXES)}
 
 
 def _key(trace: dict[str, Any]) -> tuple[Any, ...]:

@@ -84,7 +84,7 @@ def rounds_data(visits: Sequence[Visit], verdict: Verdict | None, spec: StudySpe
     missing = ""
     if not rounds:
         missing = (
-            verdict.reason.capitalize() + ": there was nothing to confirm."
+            f"{verdict.reason.capitalize()}. Nothing was confirmed."
             if verdict is not None
             else "Not confirmed yet: the best and the baseline are measured again, in turn, after the search."
         )
@@ -110,7 +110,7 @@ def draw_rounds(data: RoundsData, theme: str = "auto") -> go.Figure:
     _add_side(figure, data, "baseline", data.baseline, themes.Style(ink.strong, "square", "solid"))
     _add_side(figure, data, "best", data.best, themes.Style(themes.COLOURS[0], "diamond", "dash"))
     _add_ratios(figure, data, ink)
-    figure.update_xaxes(title={"text": "round"}, dtick=1, row=1, col=1)
+    figure.update_xaxes(title={"text": "round [number]"}, dtick=1, row=1, col=1)
     figure.update_yaxes(title={"text": axis_title(data.metric)}, rangemode="tozero", row=1, col=1)
     better = "above" if find_metric(data.metric).maximize else "below"
     figure.update_xaxes(title={"text": f"best / baseline [ratio]<br>{better} 1 is better"}, row=1, col=2)
@@ -126,7 +126,8 @@ def _subtitle(data: RoundsData) -> str:
     span = ""
     if verdict.low is not None and verdict.high is not None:
         span = f" ({verdict.low:.3f} to {verdict.high:.3f}, {verdict.confidence:.0%} interval)"
-    return f"{verdict.outcome}: {verdict.metric} {times(verdict.ratio)}{span}, {verdict.rounds} rounds"
+    rounds = counted(verdict.rounds, "round")
+    return f"{verdict.outcome}: {verdict.metric} {times(verdict.ratio)}{span}, {rounds}"
 
 
 def _add_side(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 import pytest
 
@@ -11,13 +12,12 @@ from glmlab.errors import InputError, KnobError
 from glmlab.figures import context_data, draw_context
 from glmlab.figures.context import MOST_LINES, lines_to_draw
 from glmlab.figures.context_axis import labels
-from glmlab.figures.quantity import Spread
 from tests.charted import point, simple, steps, study, trial, without_value
 
 BASE = {"cpu_split_kv": True, "block_size": 32}
 
 
-def both(split, blocks):
+def both(split: bool, blocks: int) -> dict[str, Any]:
     return {"cpu_split_kv": split, "block_size": blocks}
 
 
@@ -80,7 +80,10 @@ def test_numbers_are_in_order_whatever_the_order_of_trials():
 
 
 def test_where_a_knob_was_not_active_comes_last_and_says_so():
-    space = {"cpu_split_kv": [True, False], "block_size": {"values": [32, 64], "when": {"cpu_split_kv": [True]}}}
+    space = {
+        "cpu_split_kv": [True, False],
+        "block_size": {"values": [32, 64], "when": {"cpu_split_kv": [True]}},
+    }
     records = [simple(0, BASE, 1.0), simple(1, {"cpu_split_kv": False}, 0.9)]
     lines = context_data(records, study(space), knob="block_size").lines
     assert [line.label for line in lines] == ["32 (baseline)", "not active (best)"]
@@ -109,7 +112,9 @@ def test_memory_as_objective_has_no_context_so_time_per_token_is_shown():
 
 def test_a_percentile_and_a_rate_have_no_spread(records):
     found = context_data(records, study(), metric="tpot_p90_ms")
-    assert found.lines[0].points[64, 1] == Spread(pytest.approx(9.1))
+    percentile = found.lines[0].points[64, 1]
+    assert percentile.value == pytest.approx(9.1)
+    assert percentile.words == "one value a visit, no spread"
     assert draw_context(found).data[0].error_y.array is None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ def records():
     ]
 
 
-def axes(figure):
+def axes(figure: Any) -> dict[str, Any]:
     return {axis.label: axis for axis in figure.data[0].dimensions}
 
 
@@ -70,7 +71,10 @@ def test_one_value_still_makes_an_axis(records):
 
 
 def test_where_a_knob_was_not_active_is_a_place_of_its_own():
-    space = {"cpu_split_kv": [True, False], "block_size": {"values": [32, 64], "when": {"cpu_split_kv": [True]}}}
+    space = {
+        "cpu_split_kv": [True, False],
+        "block_size": {"values": [32, 64], "when": {"cpu_split_kv": [True]}},
+    }
     records = [simple(0, BASE, 1.0), simple(1, {"cpu_split_kv": False}, 0.9)]
     axis = axes(draw_parallel(parallel_data(records, study(space))))["block_size"]
     assert list(axis.ticktext) == ["32 ◂ base", "not active"]

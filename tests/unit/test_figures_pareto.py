@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ BASE = {"cpu_split_kv": True, "block_size": 32}
 FAST = {"cpu_split_kv": False, "block_size": 32}
 
 
-def at(number, tpot_times, elapsed_ms, params=FAST, **changes):
+def at(number: int, tpot_times: float, elapsed_ms: float, params: Any = FAST, **changes: Any) -> Any:
     """5.5 ms times a factor a token, and 4 tokens in so many milliseconds."""
     return trial(number, params, point(64, 1, steps(tpot_times), elapsed_ms=elapsed_ms), **changes)
 
@@ -46,10 +47,8 @@ def test_the_front_is_what_no_other_beats(records):
     st.tuples(st.booleans(), st.booleans()),
 )
 def test_the_front_agrees_with_its_definition(places, maximize):
-    def beats(one, other):
-        signed = [
-            (a, b) if more else (-a, -b) for a, b, more in zip(one, other, maximize, strict=True)
-        ]
+    def beats(one: Any, other: Any) -> bool:
+        signed = [(a, b) if more else (-a, -b) for a, b, more in zip(one, other, maximize, strict=True)]
         return all(a >= b for a, b in signed) and any(a > b for a, b in signed)
 
     expected = [
@@ -83,6 +82,7 @@ def test_axes_that_make_no_chart_are_refused(records, axes, said):
 
 def test_memory_can_be_an_axis():
     record = simple(0, BASE, 1.0)
+    assert record.measurement is not None
     found = measurement(*record.measurement.points, peak_bytes=2_000)
     data = pareto_data(
         [record.model_copy(update={"measurement": found})], study(), x="peak_memory_bytes", y="tpot_ms"
@@ -108,7 +108,9 @@ def test_each_kind_of_trial_has_a_marker_of_its_own(records):
     assert len({trace.marker.symbol for trace in figure.data}) == 4
 
 
-@pytest.mark.parametrize(("axes", "shape"), [(("tokens_per_s", "tpot_ms"), "vh"), (("ttft_ms", "tpot_ms"), "hv")])
+@pytest.mark.parametrize(
+    ("axes", "shape"), [(("tokens_per_s", "tpot_ms"), "vh"), (("ttft_ms", "tpot_ms"), "hv")]
+)
 def test_the_front_is_joined_by_steps_on_the_beaten_side(records, axes, shape):
     figure = draw_pareto(pareto_data(records, study(), *axes))
     line = next(trace for trace in figure.data if trace.name == "front")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 import subprocess
 import sys
+from typing import Any
 
 import plotly.io as pio
 import pytest
@@ -14,29 +16,35 @@ from glmlab.errors import InputError
 
 # What dichromats see, in linear RGB (Machado, Oliveira and Fernandes, 2009, severity 1).
 DICHROMATS = {
-    "protan": ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)),
-    "deutan": ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881)),
-    "tritan": ((1.255528, -0.076749, -0.178779), (-0.078411, 0.930809, 0.147602), (0.004733, 0.691367, 0.303900)),
+    "protan": (
+        (0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)
+    ),
+    "deutan": (
+        (0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881)
+    ),
+    "tritan": (
+        (1.255528, -0.076749, -0.178779), (-0.078411, 0.930809, 0.147602), (0.004733, 0.691367, 0.303900)
+    ),
     "all": ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
 }  # fmt: skip
 WHITE, LAB_DARK = "#FFFFFF", "#111111"  # JupyterLab's dark page
 
 
-def linear(colour):
+def linear(colour: str) -> list[float]:
     channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
     return [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
 
 
-def luminance(colour):
+def luminance(colour: str) -> float:
     return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear(colour), strict=True))
 
 
-def contrast(one, other):
+def contrast(one: str, other: str) -> float:
     low, high = sorted((luminance(one), luminance(other)))
     return (high + 0.05) / (low + 0.05)
 
 
-def lab(rgb):
+def lab(rgb: list[float]) -> tuple[float, ...]:
     rows = ((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505))
     xyz = [sum(a * b for a, b in zip(row, rgb, strict=True)) for row in rows]
     f = [
@@ -46,17 +54,15 @@ def lab(rgb):
     return 116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])
 
 
-def seen_apart(one, other, matrix):
+def seen_apart(one: str, other: str, matrix: Any) -> float:
     """Euclidean distance in CIELAB as this eye sees them; 2.3 is just noticeable."""
     eyes = [[sum(a * b for a, b in zip(row, linear(c), strict=True)) for row in matrix] for c in (one, other)]
-    return sum((a - b) ** 2 for a, b in zip(lab(eyes[0]), lab(eyes[1]), strict=True)) ** 0.5
+    return math.dist(lab(eyes[0]), lab(eyes[1]))
 
 
 @pytest.mark.parametrize("eye", DICHROMATS)
 def test_every_two_colours_are_told_apart_by_every_eye(eye):
-    closest = min(
-        seen_apart(a, b, DICHROMATS[eye]) for a, b in itertools.combinations(themes.COLOURS, 2)
-    )
+    closest = min(seen_apart(a, b, DICHROMATS[eye]) for a, b in itertools.combinations(themes.COLOURS, 2))
     assert closest > 10
 
 
@@ -93,7 +99,10 @@ def test_templates_are_registered_by_name(name):
 
 
 def test_importing_the_theme_leaves_plotlys_default_alone():
-    code = "import plotly.io as p; before = p.templates.default; import glmlab.theme; print(before == p.templates.default)"
+    code = (
+        "import plotly.io as io; before = io.templates.default; import glmlab.theme;"
+        "print(before == io.templates.default)"
+    )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "True"
 
