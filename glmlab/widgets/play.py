@@ -66,8 +66,8 @@ class Play(W.VBox):
         self._rows = {field.name: LiveKnobRow(field) for field in live}
         self._chart = ChartBox(height=_CHART_HEIGHT)
         self.notice = Notice()
-        self.player = Player(self._paint, self._measured, self.notice.tell, start)
         self._ticker = Ticker(self._look, _LOOK_S, on_error=self.notice.tell)
+        self.player = Player(self._paint, self._measured, self.notice.tell, start)
         self.engine = EnginePanel(place)
         self.workload = WorkloadForm(first_workload(self._what_runs(), place))
         self.apply = W.Button(
@@ -148,8 +148,9 @@ class Play(W.VBox):
 
     def close(self) -> None:
         """End the engine and take it off the page."""
-        self._ticker.stop()
-        self.player.end()
+        if (player := getattr(self, "player", None)) is not None:  # one never finished is closed, too
+            self._ticker.stop()
+            player.end()
         super().close()
 
     # ------------------------------------------------------------------ what the user does

@@ -297,7 +297,9 @@ class Player:
     def end(self) -> None:
         """End the engine and take no more calls."""
         self.close()
-        self._worker.submit(self._worker.close)
+        for worker in (self._ender, self._worker):
+            with contextlib.suppress(RuntimeError):  # it has ended already
+                worker.submit(worker.close)
 
     def _become_holder(self) -> Player | None:
         """Be the one player that has an engine; the one before, if it has one."""

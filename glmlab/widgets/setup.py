@@ -165,7 +165,8 @@ class Setup(W.VBox):
 
     def close(self) -> None:
         """Take it off the page and end its thread."""
-        self._worker.close()
+        if (worker := getattr(self, "_worker", None)) is not None:  # one never finished is closed, too
+            worker.close()
         super().close()
 
     # ------------------------------------------------------------------ what the user does
