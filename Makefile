@@ -41,7 +41,7 @@ test: $(READY)/engine-$(ENGINE) $(READY)/dev ## unit, engine and notebook tests
 	$(BIN)/python -m pytest $(ARGS)
 
 lab: $(READY)/engine-$(ENGINE) $(READY)/lab ## JupyterLab on notebooks/, for this machine only
-	$(BIN)/jupyter lab --ip=127.0.0.1 $(ARGS) notebooks
+	@$(BIN)/glmlab lab $(ARGS)
 
 lint: $(READY)/dev ## ruff, and the layers of the package
 	$(BIN)/ruff check

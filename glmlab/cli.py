@@ -243,6 +243,18 @@ def dashboard(
         board.serve()
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def lab(context: typer.Context, as_json: Json = False) -> None:
+    """Open JupyterLab at the notebooks, on this machine only; other arguments go to it as they are."""
+    from glmlab import notebook_server
+
+    notebook_server.check_arguments(context.args)  # before anything is copied
+    found = notebook_server.notebooks()
+    command = notebook_server.lab_command(found.folder, context.args)
+    _show(notebook_server.to_json(found, command) if as_json else render.notebooks(found))
+    notebook_server.become_lab(command)
+
+
 def _trial_json(record: Any) -> dict[str, Any]:
     """A trial without its raw samples; ``glmlab export`` writes those too."""
     kept = ("number", "status", "reason", "params", "values", "evidence", "same_tokens", "cost", "notes")

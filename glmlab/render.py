@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from glmlab.diagnosis import Diagnosis
     from glmlab.export import Bundle
     from glmlab.measurement import Evidence
+    from glmlab.notebook_server import Notebooks
     from glmlab.summary import Cost, Summary
     from glmlab.trial_record import TrialRecord
 
@@ -230,6 +231,18 @@ def dashboard(board: Dashboard) -> RenderableType:
     rows.add_row("in JupyterLab", Text(f"Optuna panel, storage URL: {paste}"))
     rows.add_row("", Text(f"artifact path: {board.artifacts}"))
     rows.add_row("end it with", "Ctrl-C")
+    return rows
+
+
+def notebooks(found: Notebooks) -> RenderableType:
+    """Where the notebooks are, and which of them were left as they are."""
+    rows = table("", "")
+    rows.add_row("notebooks", Text(str(found.folder)))
+    if found.copied:
+        rows.add_row("new there", Text(", ".join(found.copied)))
+    if found.kept:
+        rows.add_row("yours, kept", Text(", ".join(found.kept)))
+        rows.add_row("", "rename one to get the packaged one again")
     return rows
 
 
