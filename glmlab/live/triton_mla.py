@@ -130,7 +130,7 @@ class TritonMla:
                 "high": self._most_splits(),
                 "why": f"0: vLLM's own choice, at most {own} here and always {own} in full CUDA graphs",
             },
-            "attn_decode_tile": {"values": (16, 32, 64, 128)},
+            "attn_decode_tile": {"values": self._tiles()},
             "attn_decode_warps": {"values": (1, 2, 4, 8)},
             "attn_decode_stages": {"low": 1, "high": 8},
         }
@@ -139,6 +139,11 @@ class TritonMla:
             name: {"live": True, "value": values[name], "default": defaults[name], **allowed[name]}
             for name in self.KNOBS
         }
+
+    def _tiles(self) -> tuple[int, ...]:
+        """Tokens of KV that one step multiplies with: 8-bit numbers are taken 32 at a time (tl.dot)."""
+        is_fp8 = str(self._worker.cache_config.cache_dtype).startswith("fp8")
+        return (32, 64, 128) if is_fp8 else (16, 32, 64, 128)
 
     def _own_splits(self) -> int:
         """What vLLM takes for the longest sequence."""

@@ -74,13 +74,13 @@ def test_mla_launches_are_altered_and_seen(mla: TritonMla) -> None:
     from vllm.v1.attention.ops import triton_decode_attention as ops
 
     mla.set("kv_splits", 64)
-    mla.set("attn_decode_tile", 16)
+    mla.set("attn_decode_tile", 64)
     ops._fwd_grouped_kernel_stage1[(1,)](BLOCK_N=32, NUM_KV_SPLITS=64, num_warps=4, num_stages=2)
     had = ops._fwd_grouped_kernel_stage1.glmlab_wraps.launches[-1]
-    assert (had["BLOCK_N"], had["num_warps"], had["num_stages"]) == (16, 4, 2)
+    assert (had["BLOCK_N"], had["num_warps"], had["num_stages"]) == (64, 4, 2)
     assert mla.used() == {
         "kv_splits": 64,
-        "attn_decode_tile": 16,
+        "attn_decode_tile": 64,
         "attn_decode_warps": 4,
         "attn_decode_stages": 2,
     }
@@ -117,3 +117,12 @@ def test_both_kernels_are_compiled_with_the_strides_of_the_new_count(
         (done,) = kernel.glmlab_wraps.compiled
         assert {name: done[name] for name in wanted} == wanted
         assert done["num_warps"] == warps
+
+
+@pytest.mark.parametrize(("kv", "tiles"), [("fp8", (32, 64, 128)), ("auto", (16, 32, 64, 128))])
+def test_tiles_that_no_kernel_compiles_for_are_not_offered(
+    mla: TritonMla, kv: str, tiles: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Triton 3.6 refuses a product over fewer than 32 FP8 numbers."""
+    monkeypatch.setattr(mla._worker.cache_config, "cache_dtype", kv)
+    assert mla.probe()["attn_decode_tile"]["values"] == tiles
