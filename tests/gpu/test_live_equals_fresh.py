@@ -3,14 +3,15 @@
 One engine for each value is started with it, and beside them one in each home that is changed. All of
 them stay, only one works at a time, and live and fresh take turns: what the GPU's clocks or the host do
 meanwhile happens to both. Those that were started with a value are children, also for the home
-``kernel``, since a process holds one engine.
+``kernel``, since a process holds one engine. The one in this process starts first: TorchInductor times
+variants of its kernels and keeps what won in the compile cache, so engines that filled it at the same time
+would not run the same kernels, 1.5 % apart.
 """
 
 from __future__ import annotations
 
 import gc
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -38,7 +39,7 @@ TWIN = Recipe(
     attention_backend="TRITON_ATTN",
     moe_backend="triton",
     max_model_len=16_640,
-    max_num_batched_tokens=4096,
+    max_num_batched_tokens=2048,
     max_num_seqs=4,
     cudagraph_capture_sizes=(1, 2, 4),
     kv_cache_bytes=200_000_000,
@@ -48,20 +49,18 @@ WORK = Workload(contexts=(16_384,), batch_sizes=(1,), new_tokens=48)
 
 @pytest.fixture(scope="module")
 def engines() -> Iterator[dict[int | str, Engine]]:
-    """Started with each value, by it; those to be changed, by home. They start at once."""
-    with ThreadPoolExecutor() as pool:
+    """Started with each value, by it; those to be changed, by home."""
+    with start(TWIN, home="kernel") as kernel, ThreadPoolExecutor() as pool:
         starting: dict[int | str, Future[Engine]] = {
             value: pool.submit(start, TWIN.replace(kv_splits=value), home="child") for value in VALUES
         }
         starting["child"] = pool.submit(start, TWIN, home="child")
-        time.sleep(5)  # a start in this process changes its environment, which children copy
-        with start(TWIN, home="kernel") as kernel:
-            try:
-                yield {"kernel": kernel, **{name: future.result() for name, future in starting.items()}}
-            finally:
-                for future in starting.values():
-                    if future.exception() is None:
-                        future.result().close()
+        try:
+            yield {"kernel": kernel, **{name: future.result() for name, future in starting.items()}}
+        finally:
+            for future in starting.values():
+                if future.exception() is None:
+                    future.result().close()
 
 
 def times(measurement: Measurement) -> tuple[float, float]:
@@ -94,14 +93,17 @@ def compare(home: Literal["kernel", "child"], engines: dict[int | str, Engine]) 
         engines[value].measure(WORK)
     found: dict[int, list[tuple[float, float]]] = {value: [] for value in VALUES}
     fresh: dict[int, list[tuple[float, float]]] = {value: [] for value in VALUES}
+    same: dict[int, list[float]] = {value: [] for value in VALUES}
     for number in range(ROUNDS):
         for value in VALUES:
             report = live.apply(kv_splits=value)
             ours, theirs = live.measure(WORK), engines[value].measure(WORK)
             found[value].append(times(ours))
             fresh[value].append(times(theirs))
-            print(f"{home}, round {number}: {value:4} splits in {report.seconds:.2f} s")
-            assert ours.same_tokens(theirs) == 1.0
+            same[value].append(ours.same_tokens(theirs))
+            print(
+                f"{home}, round {number}: {value:4} splits in {report.seconds:.2f} s, same {same[value][-1]}"
+            )
             for engine in (live, engines[value]):
                 assert engine.state().workers[0].used["kv_splits"] == value
     failures = []
@@ -116,6 +118,7 @@ def compare(home: Literal["kernel", "child"], engines: dict[int | str, Engine]) 
         if abs(device / fresh_device - 1) >= 0.01 or wall / fresh_wall >= 1.25:
             failures.append(value)
     assert not failures
+    assert all(min(shares) == 1.0 for shares in same.values()), same
     if home == "kernel":
         now = gc.get_freeze_count()
         print(f"frozen objects {frozen} at the start, {now} after {ROUNDS * len(VALUES)} changes")

@@ -58,7 +58,7 @@ def triton(request: pytest.FixtureRequest) -> Iterator[Engine]:
 
 @pytest.fixture(scope="module")
 def mla() -> Iterator[Engine]:
-    with start(recipe("TRITON_MLA"), home="child") as engine:
+    with start(recipe("TRITON_MLA", kv_cache_dtype="fp8"), home="child") as engine:
         yield engine
 
 
@@ -218,9 +218,11 @@ def test_mla_splits_and_tiles(mla: Engine) -> None:
     assert mla.knobs()["kv_splits"].default == 0
     for splits in (8, 7, 64, 192):
         changed_and_proved(mla, first, kv_splits=splits)
-    changed_and_proved(mla, first, attn_decode_tile=16, attn_decode_warps=8)
+    changed_and_proved(mla, first, attn_decode_tile=64, attn_decode_warps=8)
     mla.apply(kv_splits=0, attn_decode_tile=32, attn_decode_warps=4)
     assert first.same_tokens(mla.measure(WORK)) == 1.0
+    with pytest.raises(KnobError, match="attn_decode_tile = 16: this engine allows 32, 64, 128"):
+        mla.apply(attn_decode_tile=16)
     with pytest.raises(ApplyError, match="shared memory"):
         mla.apply(attn_decode_tile=128, attn_decode_stages=8)
     assert first.same_tokens(mla.measure(WORK)) == 1.0
