@@ -124,6 +124,7 @@ def main() -> None:
     ledger: dict[str, Any] = {kind: {} for kind in recipes}
     if asked.copy:
         ledger["copy_gb_s"] = copy_gb_s()
+        save(asked.out, ledger)
     for kind, engine in started(recipes, ledger, "start_s"):
         with engine, alone(asked.lock):
             for step in asked.steps:
