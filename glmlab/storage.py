@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import optuna
@@ -17,6 +17,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from glmlab.engines.all_reduce import AllReduceTime
 from glmlab.errors import InputError, StorageError
 from glmlab.knobs import KnobSpace, Params
 from glmlab.measurement import SCHEMA
@@ -247,6 +248,17 @@ class StudyStore:
         """Store one more visit."""
         index = len(self.visits(best))
         self._set(f"visit:{best}:{index}", json.loads(visit.model_dump_json()))
+
+    @property
+    def all_reduce_times(self) -> dict[str, list[AllReduceTime]]:
+        """What an all-reduce costs, by plan, e.g. ``tensor_parallel=2``; one rank has none."""
+        stored = self._attribute("all_reduce_times") or {}
+        return {plan: [AllReduceTime(**each) for each in times] for plan, times in stored.items()}
+
+    def add_all_reduce_times(self, plan: str, times: Sequence[AllReduceTime]) -> None:
+        """Keep those of a plan."""
+        known = self._attribute("all_reduce_times") or {}
+        self._set("all_reduce_times", {**known, plan: [each.model_dump() for each in times]})
 
     @property
     def verdict(self) -> dict[str, Any] | None:

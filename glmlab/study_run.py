@@ -137,7 +137,9 @@ class StudyRun:
         for record in sorted(told, key=lambda r: r.number):
             search.tell(past(record))
         known = baseline_record(records, space.active(baseline))
-        runner.baseline_measurement = known.measurement if known else None
+        for record in filter(None, [known, *records]):
+            if record.measurement is not None:
+                runner.remember(record.params, record.measurement)
         self._show.start(self._spec.study, len(records), self._total(search), self._budget.seconds)
         while (not self._is_spent(records) or self._steer.has_wish()) and not self._stops():
             # The first trial of a run is charged with what had to happen before it.

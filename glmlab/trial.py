@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from glmlab.engine_keeper import EngineKeeper, Ready, plan_key
+from glmlab.engines import Engine
+from glmlab.engines.base import TimesAllReduce
 from glmlab.errors import EngineDiedError, EngineError, EngineStartError, InputError
 from glmlab.feasibility import blocked
 from glmlab.knobs import KnobSpace, Params
@@ -44,11 +46,24 @@ class TrialRunner:
         self.spec, self._workload, self._keeper = spec, workload, keeper
         self._baseline, self._space = baseline, space
         self._dead_plans: dict[str, str] = {}
-        self.baseline_measurement: Measurement | None = None
+        self._references: dict[str, Measurement] = {}
 
     def recipe(self, params: Params) -> Recipe:
         """The recipe of a point: the base with the point's values, inactive knobs at the baseline's."""
         return self.spec.base_recipe.replace(**{**self._baseline, **params})
+
+    def remember(self, params: Params, measurement: Measurement) -> None:
+        """Take a measurement as the one whose tokens others are compared with, unless there is one.
+
+        To be called in the order of the trials: the baseline's comes first.
+        """
+        self._references.setdefault(self._reference_key(params), measurement)
+
+    def _reference_key(self, params: Params) -> str:
+        """Made-up weights are drawn rank by rank: shared out otherwise, it is another model."""
+        recipe = self.recipe(params)
+        shares = (recipe.tensor_parallel, recipe.pipeline_parallel, recipe.expert_parallel)
+        return "" if recipe.weights == "auto" else repr(shares)
 
     def enter(self, params: Params) -> Ready:
         """Bring an engine into the state of a point."""
@@ -89,7 +104,7 @@ class TrialRunner:
         """
         trial = store.begin(params, self._space)
         try:
-            record = self._record(params)
+            record = self._record(params, store)
         except BaseException:
             interrupted = TrialRecord(
                 status="interrupted",
@@ -116,7 +131,7 @@ class TrialRunner:
             update={"cost": cost.model_copy(update={"overhead_s": max(wall_s - paid, 0.0)})}
         )
 
-    def _record(self, params: Params) -> TrialRecord:
+    def _record(self, params: Params, store: StudyStore) -> TrialRecord:
         try:
             recipe = self.recipe(params)
             plan = plan_key(recipe)
@@ -140,6 +155,8 @@ class TrialRunner:
         try:
             ready = self.enter(params)
             cost = {"rebuild_s": ready.rebuild_s, "apply_s": ready.apply_s}
+            if ready.rebuild_s and recipe.tensor_parallel > 1:
+                _keep_all_reduce_times(ready.engine, recipe, store)
             measurement = ready.engine.measure(self._workload)
         except (EngineError, InputError) as error:
             self._keeper.handle.check()  # who was ended from outside has not failed
@@ -183,15 +200,15 @@ class TrialRunner:
             if value is not None:
                 found[bound.name] = value
                 violations[bound.name] = bound.violation(value)
-        if self.baseline_measurement is None:
-            self.baseline_measurement = measurement
+        self.remember(common["params"], measurement)
+        reference = self._references[self._reference_key(common["params"])]
         return TrialRecord(
             status="complete",
             values=tuple(value for value in values if value is not None),
             constraint_values=found,
             violations=violations,
             measurement=measurement,
-            same_tokens=measurement.same_tokens(self.baseline_measurement),
+            same_tokens=measurement.same_tokens(reference),
             cost=TrialCost(**cost, **measurement_cost(measurement)),
             kv_tokens=kv_tokens,
             notes=ready.notes + measurement.notes,
@@ -204,6 +221,16 @@ def measurement_cost(measurement: Measurement) -> dict[str, float]:
     passes_s = sum(p.warmup_ms + p.elapsed_ms + p.device_pass_ms for p in measurement.points) / 1e3
     prefill_s = measurement.prefill_ms / 1e3
     return {"prefill_s": prefill_s, "measure_s": passes_s - prefill_s}
+
+
+def _keep_all_reduce_times(engine: Engine, recipe: Recipe, store: StudyStore) -> None:
+    """Once for each plan: what its ranks pay to add up their parts."""
+    plan = f"tensor_parallel={recipe.tensor_parallel}"
+    if recipe.custom_all_reduce is not None:
+        plan += f", custom_all_reduce={str(recipe.custom_all_reduce).lower()}"
+    if isinstance(engine, TimesAllReduce) and plan not in store.all_reduce_times:
+        store.add_all_reduce_times(plan, [])  # a probe that hangs costs this trial, not every one of the plan
+        store.add_all_reduce_times(plan, engine.all_reduce_times())
 
 
 def _died(error: Exception) -> bool:

@@ -69,7 +69,8 @@ class TrialRecord(_Record):
     constraint_values : dict
         Constraint -> value found.
     same_tokens : float or None
-        Share of greedy output tokens equal to the baseline's; different kernels round differently,
+        Share of greedy output tokens equal to the baseline's; with made-up weights, which each rank draws
+        for its part, to those of the first trial with as many ranks. Different kernels round differently,
         so less than 1 is no error by itself.
     """
 

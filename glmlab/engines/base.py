@@ -8,6 +8,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from glmlab.engines.all_reduce import AllReduceTime
 from glmlab.measurement import Evidence, Measurement
 from glmlab.recipe import Recipe
 from glmlab.workload import Workload
@@ -229,6 +230,14 @@ class Engine(Protocol):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None: ...
+
+
+@runtime_checkable
+class TimesAllReduce(Protocol):
+    """An engine whose ranks can be asked what an all-reduce costs them."""
+
+    def all_reduce_times(self) -> list[AllReduceTime]:
+        """All-reduces between the ranks, timed now; none where there is one rank."""
 
 
 def _table(rows: list[tuple[str, ...]]) -> str:
