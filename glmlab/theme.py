@@ -161,8 +161,8 @@ def _template(theme: Theme) -> go.layout.Template:
         "plot_bgcolor": drawn.paper,
         "font": {"color": drawn.text, "size": 13, "family": "system-ui, 'Helvetica Neue', Arial, sans-serif"},
         "title": {
-            "x": 0,
-            "xref": "paper",
+            "x": 0.012,
+            "xref": "container",
             "xanchor": "left",
             "y": 1,
             "yref": "container",

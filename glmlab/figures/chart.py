@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 # Characters: plotly does not break lines itself, and half a notebook's width must hold them.
 _HOVER_WIDTH = 72
-_TITLE_WIDTH = 64
-_SUBTITLE_WIDTH = 96
+_TITLE_WIDTH = 58
+_SUBTITLE_WIDTH = 80
 _TOP_PX = 34  # above and below the title
 
 
@@ -95,9 +95,12 @@ def legend_below(figure: go.Figure) -> None:
     )
 
 
-def log_axis() -> dict[str, Any]:
-    """A logarithmic axis with a tick at each doubling, written in full."""
-    return {"type": "log", "dtick": math.log10(2), "tickformat": ",.4~r"}
+def log_axis(values: Iterable[float], most_ticks: int = 8) -> dict[str, Any]:
+    """A logarithmic axis with ticks whole doublings apart, written in full."""
+    known = list(values)
+    doublings = math.ceil(math.log2(max(known) / min(known)))
+    apart = max(1, math.ceil(doublings / most_ticks))
+    return {"type": "log", "dtick": apart * math.log10(2), "tickformat": ",.4~r"}
 
 
 def nothing(data: ChartData, theme: str) -> go.Figure:

@@ -203,7 +203,7 @@ def draw_context(data: ContextData, theme: str = "auto") -> go.Figure:
         )
     figure = draw_lines(sorted(drawn, key=lambda line: line.is_heavy), data.metric)  # the baseline on top
     dress(figure, data, theme, _subtitle(data, len(lines)))
-    figure.update_layout(legend={"title": {"text": data.knob}})
+    figure.update_layout(legend={"title": {"text": data.knob, "side": "top"}})
     return figure
 
 

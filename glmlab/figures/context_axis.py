@@ -16,7 +16,7 @@ from glmlab.theme import Style
 Point = tuple[int, int]  # context, batch
 
 _MOST_BESIDE = 3  # panels: more would be too narrow
-_CLOSEST = 1.35  # times the former context, below which two labels would run into each other
+_LABEL_SHARE = 0.11  # of the axis that one label takes, with some room, in a chart of 500 pixels
 _MARGIN = 1.25  # times the outermost contexts, for their bars and labels
 
 
@@ -55,7 +55,7 @@ def draw_lines(lines: Sequence[Line], metric: str) -> go.Figure:
         shared_yaxes=True,
         subplot_titles=[f"batch {batch}" for batch in batches] if len(batches) > 1 else None,
         horizontal_spacing=0.04,
-        vertical_spacing=0.12,
+        vertical_spacing=0.4 / rows,
     )
     figure.update_annotations(font={"size": 13})
     named: set[str] = set()
@@ -70,7 +70,7 @@ def draw_lines(lines: Sequence[Line], metric: str) -> go.Figure:
     figure.update_xaxes(
         type="log",
         tickvals=contexts,
-        ticktext=labels(contexts, _CLOSEST ** (1 if columns == 1 else 3)),
+        ticktext=labels(contexts, _LABEL_SHARE * columns),
         range=[math.log10(contexts[0] / _MARGIN), math.log10(contexts[-1] * _MARGIN)],
         tickangle=0,
         tickfont={"size": 12 if columns == 1 else 10},
@@ -79,10 +79,14 @@ def draw_lines(lines: Sequence[Line], metric: str) -> go.Figure:
     figure.update_xaxes(title={"text": "context [tokens, log2 scale]"}, row=rows, col=(columns + 1) // 2)
     spreads = [spread for line in lines for spread in line.points.values()]
     log = is_wide(spread.value for spread in spreads)
-    figure.update_yaxes(**(log_axis() if log else {"rangemode": "tozero"}))
+    values = [spread.value for spread in spreads]
+    figure.update_yaxes(**(log_axis(values, 8 // rows) if log else {"rangemode": "tozero"}))
+    title = axis_title(metric, log=log)
     if rows > 1:
+        # A low panel has no room for more: name, unit and direction, a line each.
+        title = f"{metric}<br>{title.rpartition('<br>')[2].replace('], ', ']<br>')}"
         figure.update_yaxes(range=_common_range(spreads, log=log))
-    figure.update_yaxes(title={"text": axis_title(metric, log=log)}, row=(rows + 1) // 2, col=1)
+    figure.update_yaxes(title={"text": title}, col=1)
     if columns > 1:
         legend_below(figure)
     return figure
@@ -92,7 +96,10 @@ def _common_range(spreads: Sequence[Spread], *, log: bool) -> list[float]:
     """One scale for panels below each other, with some room above and below."""
     low = min(spread.value if spread.low is None else spread.low for spread in spreads)
     high = max(spread.value if spread.high is None else spread.high for spread in spreads)
-    return [math.log10(low / 1.1), math.log10(high * 1.1)] if log else [0.0, high * 1.06]
+    if not log:
+        return [0.0, high * 1.06]
+    least = low if low > 0 else min(spread.value for spread in spreads)
+    return [math.log10(least / 1.1), math.log10(high * 1.1)]
 
 
 def _trace(line: Line, points: Sequence[Point], *, is_first: bool) -> go.Scatter:
@@ -117,12 +124,16 @@ def _trace(line: Line, points: Sequence[Point], *, is_first: bool) -> go.Scatter
     )
 
 
-def labels(contexts: Sequence[int], closest: float = _CLOSEST) -> list[str]:
-    """A context in full where it is so many times the last one with a label, else a tick without."""
-    found: list[str] = []
+def labels(contexts: Sequence[int], share: float = _LABEL_SHARE) -> list[str]:
+    """The longest context in full, and of the others those that leave each label its share of the axis."""
+    room = share * math.log(contexts[-1] / contexts[0] * _MARGIN**2)
+    found = [""] * len(contexts)
     last = 0
-    for context in contexts:
-        has_room = context >= last * closest
-        found.append(f"{context:,}" if has_room else "")
-        last = context if has_room else last
+    for place, context in enumerate(contexts):
+        is_longest = place == len(contexts) - 1
+        has_room = not last or math.log(context / last) >= room
+        leaves_room = math.log(contexts[-1] / context) >= room
+        if is_longest or (has_room and leaves_room):
+            found[place] = f"{context:,}"
+            last = context
     return found

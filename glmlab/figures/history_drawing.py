@@ -37,7 +37,8 @@ def draw_history(data: HistoryData, theme: str = "auto") -> go.Figure:
     good = [i for i, s in enumerate(data.spread) if s and data.feasible[i]]
     broken = [i for i, s in enumerate(data.spread) if s and not data.feasible[i]]
     name = "trial, bar p10 to p90" if len(good) <= _MANY else "trial, p10 and p90 on hover"
-    _add_points(figure, data, good, name=name, colour=blue, symbol="circle")
+    if good:
+        _add_points(figure, data, good, name=name, colour=blue, symbol="circle")
     if broken:
         _add_points(figure, data, broken, name="breaks a constraint", colour=warm, symbol="circle-open")
     _add_baseline(figure, data, ink.strong)
@@ -50,7 +51,8 @@ def draw_history(data: HistoryData, theme: str = "auto") -> go.Figure:
         xaxis={"title": {"text": "trial [number]"}, **_whole_ticks(len(data.trial))},
         yaxis={
             "title": {"text": axis_title(data.metric, log=log)},
-            **(log_axis() if log else {}),
+            "showticklabels": bool(values),
+            **(log_axis(values) if log else {}),
         },
     )
     _add_without_value(figure, data)

@@ -179,7 +179,7 @@ def draw_pareto(data: ParetoData, theme: str = "auto") -> go.Figure:
             {
                 axis: {
                     "title": {"text": axis_title(name, log=log, arrow=arrow)},
-                    **(log_axis() if log else {}),
+                    **(log_axis(spread.value for spread in spreads) if log else {}),
                 }
             }
         )

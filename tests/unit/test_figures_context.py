@@ -167,8 +167,18 @@ def test_contexts_are_ticks_of_their_own_on_a_logarithmic_axis(records):
     assert axis.range[0] < math.log10(64) < math.log10(256) < axis.range[1]
 
 
-def test_contexts_too_close_for_two_labels_keep_their_ticks():
-    assert labels([64, 65, 100, 65536, 150000]) == ["64", "", "100", "65,536", "150,000"]
+@pytest.mark.parametrize(
+    ("contexts", "share", "written"),
+    [
+        ([65536, 150000], 0.11, ["65,536", "150,000"]),
+        ([64, 65, 256, 4096], 0.11, ["64", "", "256", "4,096"]),
+        ([1024, 4096, 65536, 149999, 150000], 0.11, ["1,024", "4,096", "65,536", "", "150,000"]),
+        ([1024, 4096, 16384, 65536, 150000], 0.33, ["1,024", "", "16,384", "", "150,000"]),
+        ([64], 0.11, ["64"]),
+    ],
+)
+def test_contexts_too_close_for_two_labels_keep_their_ticks(contexts, share, written):
+    assert labels(contexts, share) == written
 
 
 def test_each_batch_size_is_a_panel_with_one_legend():
@@ -180,6 +190,7 @@ def test_each_batch_size_is_a_panel_with_one_legend():
     titles = [axis.title.text for axis in figure.select_xaxes() if axis.title.text]
     assert titles == ["context [tokens, log2 scale]"]
     assert len({axis.range for axis in figure.select_yaxes()}) == 1  # one scale for two rows of panels
+    assert figure.layout.yaxis.title.text == "tpot_ms<br>[ms, log2 scale]<br>lower is better"
 
 
 def test_hover_says_value_spread_and_trial(records):
