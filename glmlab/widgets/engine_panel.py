@@ -55,7 +55,7 @@ class EnginePanel(W.VBox):
             value=place,
             tooltip="A process of its own can be killed and gives all memory back; a recording needs no GPU",
             style={"description_width": "90px"},
-            layout=W.Layout(width="520px", max_width="100%"),
+            layout=W.Layout(width="470px", max_width="100%"),
         )
         self.start = W.Button(
             description=_START["none"],

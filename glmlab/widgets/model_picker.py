@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
@@ -10,6 +11,7 @@ import ipywidgets as W
 
 from glmlab.catalog import Model, find_model, list_models
 from glmlab.errors import RecipeError
+from glmlab.recipe import Recipe
 from glmlab.recipe_book import find_recipe, list_recipes
 from glmlab.units import format_bytes
 from glmlab.widgets.notice import Notice
@@ -35,6 +37,10 @@ class ModelPicker(W.VBox):
         self._callbacks: list[Callable[[str], None]] = []
         self._model = ""
         self._showing = False
+        # Read once: it is asked at each letter that is typed.
+        self._lines = {name: _line(name) for name in list_models()}
+        self._words = {name: _searched(name) for name in self._lines}
+        self._recipes = readable_recipes()
         shared: dict[str, Any] = {"style": {"description_width": "90px"}, "layout": W.Layout(width="auto")}
         self.search = W.Text(
             description="Find model",
@@ -71,7 +77,8 @@ class ModelPicker(W.VBox):
     def model(self, name: str) -> None:
         found = find_model(name)
         self._model = name
-        self._known.value = framed(known_html(found))
+        made_for = [name for name, recipe in self._recipes.items() if recipe.model == found.name]
+        self._known.value = framed(known_html(found, made_for))
         self._filter()
 
     def on_change(self, callback: Callable[[str], None]) -> None:
@@ -83,7 +90,9 @@ class ModelPicker(W.VBox):
         """List what the words fit, keeping the picked one marked where it is among them."""
         words = self.search.value.lower().split()
         options = [
-            (_line(name), name) for name in list_models() if all(word in _searched(name) for word in words)
+            (line, name)
+            for name, line in self._lines.items()
+            if all(word in self._words[name] for word in words)
         ]
         names = [name for _, name in options]
         self._showing = True
@@ -118,8 +127,25 @@ class ModelPicker(W.VBox):
             callback(name)
 
 
-def known_html(model: Model) -> str:
-    """What is known of a model, in a few lines; sizes say where they are from."""
+def readable_recipes() -> dict[str, Recipe]:
+    """Recipes by name; a file that is no recipe is left out, since nobody asked for it."""
+    found: dict[str, Recipe] = {}
+    for name in list_recipes():
+        with contextlib.suppress(RecipeError):
+            found[name] = find_recipe(name)
+    return found
+
+
+def known_html(model: Model, recipes: Sequence[str] = ()) -> str:
+    """What is known of a model, in a few lines; sizes say where they are from.
+
+    Parameters
+    ----------
+    model : Model
+        Which.
+    recipes : sequence of str
+        Names of recipes that are made for it.
+    """
     facts = model.facts
     head = f"<b>{escape(model.name)}</b>" + (f": {escape(facts.title)}" if facts.title else "")
     if model.config is None:
@@ -135,7 +161,6 @@ def known_html(model: Model) -> str:
     lines = [head, f"{sizes} (computed from config.json)", *_stored(model)]
     if model.note:
         lines.append(escape(model.note))
-    recipes = [name for name in list_recipes() if find_recipe(name).model == model.name]
     if recipes:
         lines.append(f"Recipes made for it: {escape(', '.join(recipes))}")
     more = [*facts.notes, *(f"on the hub: {name}" for name in facts.hub)]

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import ipywidgets as W
@@ -57,7 +58,7 @@ class Play(W.VBox):
         theme: str = "auto",
         start: StartEngine = start_engine,
     ) -> None:
-        self._recipe = recipe if callable(recipe) else functools.partial(find_recipe, recipe)
+        self._recipe = recipe if callable(recipe) else _always(find_recipe(recipe))
         self._draw = functools.partial(draw_compare, theme=theme)
         self._callbacks: list[EngineCallback] = []
         self._told: Mapping[str, KnobStatus] | None = None
@@ -65,6 +66,7 @@ class Play(W.VBox):
         # All are made here, filled when an engine answers: no widget is made in the background.
         self._rows = {field.name: LiveKnobRow(field) for field in live}
         self._chart = ChartBox(height=_CHART_HEIGHT)
+        self._painting = RLock()  # what is read of the player and what is shown of it go together
         self.notice = Notice()
         self._ticker = Ticker(self._look, _LOOK_S, on_error=self.notice.tell)
         self.player = Player(self._paint, self._measured, self.notice.tell, start)
@@ -146,6 +148,10 @@ class Play(W.VBox):
         self.player.wait_idle(timeout_s)
         return self.status
 
+    def __repr__(self) -> str:
+        """What stands where no front end shows widgets."""
+        return f"Play({self._name()}: {self.status.text} {len(self.rounds)} measured)"
+
     def close(self) -> None:
         """End the engine and take it off the page."""
         if (player := getattr(self, "player", None)) is not None:  # one never finished is closed, too
@@ -193,8 +199,9 @@ class Play(W.VBox):
     def _look(self) -> None:
         """Twice a second while there is an engine: does it live, how long does it take, what does it say."""
         self.player.look()
-        self.engine.paint_line(self.status, self._name())
-        self.engine.paint_log(self.status)
+        with self._painting:
+            self.engine.paint_line(self.status, self._name())
+            self.engine.paint_log(self.status)
         if self.status.state not in RUNNING:
             self._ticker.stop()
 
@@ -204,6 +211,10 @@ class Play(W.VBox):
         return (running or self._what_runs()).name
 
     def _paint(self) -> None:
+        with self._painting:
+            self._paint_all()
+
+    def _paint_all(self) -> None:
         status = self.status
         state = status.state
         self.engine.paint(status, self._name())
@@ -238,6 +249,10 @@ class Play(W.VBox):
         table = table_html(history_columns(rounds), caption="What was tried, newest first")
         self._history.value = framed(table)
         show(self._shown, visible=True)
+
+
+def _always(recipe: Recipe) -> Callable[[], Recipe]:
+    return lambda: recipe
 
 
 def _fixed_html(knobs: Mapping[str, KnobStatus]) -> str:

@@ -287,7 +287,7 @@ def allowed_here(field: RecipeField, recipe: Recipe, engine: Mapping[str, KnobSt
     """What a field can be, as far as engine or model say more than the schema; empty where they do not."""
     status = None if engine is None else engine.get(field.name)
     if status is not None and status.live:
-        return f"in this engine {status.allowed}"
+        return f"the running engine takes {status.allowed}, under Play"
     if field.name not in ("tensor_parallel", "max_model_len"):
         return ""
     try:

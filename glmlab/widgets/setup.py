@@ -16,14 +16,14 @@ from glmlab.footprint.advice_line import Advice
 from glmlab.gpus import Gpu
 from glmlab.hardware import Machine
 from glmlab.recipe import Recipe
-from glmlab.recipe_book import find_recipe, list_recipes
+from glmlab.recipe_book import find_recipe
 from glmlab.rules import Finding, apply_fix
 from glmlab.ticker import Worker
-from glmlab.widgets.findings import FindingsPanel
+from glmlab.widgets.findings import FindingsPanel, summary
 from glmlab.widgets.judgement import Judgement, judge
 from glmlab.widgets.machine_picker import MachinePicker
 from glmlab.widgets.memory_panel import MemoryPanel
-from glmlab.widgets.model_picker import ModelPicker
+from glmlab.widgets.model_picker import ModelPicker, readable_recipes
 from glmlab.widgets.notice import Notice
 from glmlab.widgets.settings_form import SettingsForm
 from glmlab.widgets.style import stylesheet, title
@@ -68,10 +68,11 @@ class Setup(W.VBox):
         self._serial = 0  # of the last change; what was computed for an earlier one is dropped
         self._pending: Future[None] | None = None
         self._showing = False
+        self._known_recipes = readable_recipes()
         self._judgement: Judgement | None = None
         self.recipes = W.Dropdown(
             description="Start from",
-            options=[("the recipe below, as it is", _OWN), *((name, name) for name in list_recipes())],
+            options=[("the recipe below, as it is", _OWN), *((name, name) for name in self._known_recipes)],
             value=_OWN,
             tooltip="Replaces all settings by those of a recipe that ships with glmlab or is in GLMLAB_DATA",
             style={"description_width": "90px"},
@@ -163,6 +164,11 @@ class Setup(W.VBox):
         assert self._judgement is not None
         return self._judgement
 
+    def __repr__(self) -> str:
+        """What stands where no front end shows widgets."""
+        said = (self.memory.line, summary(self.findings.findings))
+        return f"Setup({self.recipe.name}: {'; '.join(each.rstrip('.') for each in said)})"
+
     def close(self) -> None:
         """Take it off the page and end its thread."""
         if (worker := getattr(self, "_worker", None)) is not None:  # one never finished is closed, too
@@ -204,12 +210,13 @@ class Setup(W.VBox):
 
     def _mark_recipe(self, recipe: Recipe) -> None:
         """Say in the list of recipes whether this is one of them."""
-        known = recipe.name if recipe.name in list_recipes() and find_recipe(recipe.name) == recipe else _OWN
+        known = recipe.name if self._known_recipes.get(recipe.name) == recipe else _OWN
         self._showing = True
         try:
             self.recipes.value = known
         finally:
             self._showing = False
+        self._known_recipes = readable_recipes()
 
     # ------------------------------------------------------------------ judging
     def _changed(self) -> None:

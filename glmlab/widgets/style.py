@@ -23,6 +23,8 @@ _CSS = """
   overflow: auto; max-height: 16em; font-size: var(--jp-code-font-size, 12px); line-height: 1.35;
   white-space: pre-wrap;
 }
+.glmlab-log { display: flex; flex-direction: column-reverse; max-height: 16em; overflow: auto; }
+.glmlab .glmlab-log pre { max-height: none; overflow: visible; margin: 0; }
 .glmlab-dim { color: var(--jp-ui-font-color2, inherit); }
 .glmlab-badge {
   border: 1px solid var(--jp-border-color1, currentColor); border-radius: 3px; padding: 0 5px;
@@ -121,7 +123,7 @@ def title(text: str, level: int = 3) -> W.HTML:
 
 def log_html(text: str) -> str:
     """The end of a log as it reads, without the codes that colour it in a terminal."""
-    return f"<pre>{escape(_ANSI.sub('', text))}</pre>"
+    return f'<div class="glmlab-log"><pre>{escape(_ANSI.sub("", text))}</pre></div>'
 
 
 def action(words: str, icon: str, tooltip: str = "") -> W.Button:

@@ -223,7 +223,7 @@ def test_what_a_running_engine_cannot_change_is_locked_with_the_reason(form):
 
 def test_a_live_field_shows_what_the_engine_allows_and_all_are_free_without_one(form):
     form.lock(LIVE)
-    assert "in this engine 1 to 8" in text(form.row("max_num_seqs")._about.value)
+    assert "the running engine takes 1 to 8" in text(form.row("max_num_seqs")._about.value)
     form.lock(None)
     assert not any(form.row(name).control.disabled for name in recipe_fields())
     assert "1 or more" in text(form.row("max_num_seqs")._about.value)
