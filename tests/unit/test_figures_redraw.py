@@ -9,6 +9,8 @@ import plotly.graph_objects as go
 import pytest
 
 from glmlab.figures import (
+    context_data,
+    draw_context,
     draw_history,
     draw_memory,
     draw_parallel,
@@ -139,6 +141,17 @@ def test_a_new_line_in_the_same_chart_leaves_the_zoom_alone(shown):
     shown.layout.xaxis.range = [0.5, 1.5]
     redraw(shown, draw_history(history_data([*records, without_value(2, "failed", "gone")], study())))
     assert tuple(shown.layout.xaxis.range) == (0.5, 1.5)
+
+
+def test_the_zoom_survives_where_the_chart_sets_a_range_of_its_own(shown):
+    def drawn(*times: float) -> Any:
+        records = [simple(i, (BASE, FAST)[i], each) for i, each in enumerate(times)]
+        return draw_context(context_data(records, study()))
+
+    redraw(shown, drawn(1.0, 0.9))
+    shown.layout.xaxis.range = [2.0, 2.1]
+    redraw(shown, drawn(1.0, 0.8))
+    assert tuple(shown.layout.xaxis.range) == (2.0, 2.1)
 
 
 def test_everything_goes_in_one_batch(monkeypatch):
