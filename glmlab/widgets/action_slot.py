@@ -39,7 +39,7 @@ class ActionSlot(W.HBox, Generic[_T]):
         """The HTML that is shown; empty while nothing is."""
         return str(self._text.value)
 
-    def fill(self, what: _T, text: str, change: str = "", tooltip: str = "") -> None:
+    def fill(self, what: _T, text: str, change: str = "", tooltip: str = "", locked: str = "") -> None:
         """Show something.
 
         Parameters
@@ -52,10 +52,13 @@ class ActionSlot(W.HBox, Generic[_T]):
             What the button would change; without it there is no button.
         tooltip : str
             Of the button.
+        locked : str
+            Why the change cannot be made now; empty where it can.
         """
         self._what = what
         self._text.value = framed(text)
-        self.button.description, self.button.tooltip = f"{self._words}: {change}", tooltip
+        self.button.description, self.button.tooltip = f"{self._words}: {change}", locked or tooltip
+        self.button.disabled = bool(locked)
         show(self.button, visible=bool(change))
         show(self)
 

@@ -146,7 +146,7 @@ class EnginePanel(W.VBox):
         show(self._log, path is not None and wanted)
         if path is None or not wanted:
             return
-        lines = tail(path, _LOG_LINES) or "Nothing is logged yet."
+        lines = tail(path, _LOG_LINES) or "Nothing is logged yet. Before vLLM says anything it is imported."
         text = framed(f'<div class="glmlab-dim">{escape(str(path))}</div>{log_html(lines)}')
         if self._log.value != text:
             self._log.value = text

@@ -11,7 +11,7 @@ import ipywidgets as W
 from glmlab.catalog import list_models
 from glmlab.rulebook.backends import known_backends
 from glmlab.rules import Finding, change_text
-from glmlab.widgets.findings import finding_html
+from glmlab.widgets.findings import Locked, finding_html, never_locked
 from glmlab.widgets.recipe_fields import LEFT_OPEN, FieldReach, RecipeField
 from glmlab.widgets.style import LABEL_WIDTH, action, framed, html, show
 
@@ -47,6 +47,7 @@ class FieldRow(W.VBox):
         self._is_set = False
         self._locked = self._limit = self._error = ""
         self._findings: tuple[Finding, ...] = ()
+        self._fix_locked: Locked = never_locked
         self.control = _control(field)
         self.control.observe(self._edited, names="value")
         self._about = html(flex="1 1 260px", padding="0 0 0 12px")
@@ -98,6 +99,11 @@ class FieldRow(W.VBox):
         self.control.disabled = bool(why)
         self._describe()
 
+    def lock_fix(self, locked: Locked) -> None:
+        """Say which changes of findings cannot be made now; see :meth:`FindingsPanel.lock`."""
+        self._fix_locked = locked
+        self._report()
+
     def limit(self, allowed: str) -> None:
         """Say what it can be here, in place of what it can be at all."""
         if allowed != self._limit:
@@ -127,7 +133,9 @@ class FieldRow(W.VBox):
         fixable = self._fixable()
         if fixable is not None and fixable.change is not None:
             self.fix.description = f"Apply fix: {change_text(fixable.change)}"
-            self.fix.tooltip = f"{fixable.fix} (rule {fixable.id})"
+            locked = self._fix_locked(fixable.change)
+            self.fix.tooltip = locked or f"{fixable.fix} (rule {fixable.id})"
+            self.fix.disabled = bool(locked)
         show(self.fix, fixable is not None)
 
     def _fixable(self) -> Finding | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from typing import Any
 
 import ipywidgets as W
 
@@ -15,8 +17,16 @@ from glmlab.widgets.style import framed, html, stylesheet
 
 _WORD = {"blocks": "Blocks", "warns": "Warning", "notes": "Note"}
 _SHOWN = 8  # with a button each; the others follow as text
+Locked = Callable[[Mapping[str, Any]], str]
+
 # What most rules ask to know whom they are about, and what nobody changes for their sake.
 _SELDOM_THE_CAUSE = ("serving_engine", "model", "weights")
+
+
+def never_locked(changes: Mapping[str, Any]) -> str:
+    """What holds while no engine runs: every change can be made."""
+    del changes
+    return ""
 
 
 def finding_html(finding: Finding, field: str | None = None) -> str:
@@ -54,8 +64,9 @@ def summary(findings: Sequence[Finding]) -> str:
 def field_of(finding: Finding, recipe: Recipe) -> str | None:
     """The field of a recipe beside which a finding belongs: the one that causes it, as far as the rule says.
 
-    That is a field that the rule asks about and its change sets; else one that it asks about and that the
-    recipe sets; else one that its change sets; else one that it asks about.
+    That is a field that the rule asks about and its change sets; else one that it asks about and its fix
+    names; else one that it asks about and that the recipe sets; else one that its change sets; else one that
+    it asks about.
 
     Parameters
     ----------
@@ -75,6 +86,7 @@ def field_of(finding: Finding, recipe: Recipe) -> str | None:
     differs = recipe.model_dump(exclude_defaults=True)
     ordered = (
         [name for name in telling if name in changed],
+        [name for name in telling if re.search(rf"\b{name}\b", finding.fix)],
         [name for name in telling if name in differs],
         changed,
         telling,
@@ -99,6 +111,8 @@ class FindingsPanel(W.VBox):
     def __init__(self) -> None:
         self._on_fix: list[Callable[[Finding], None]] = []
         self.findings: tuple[Finding, ...] = ()
+        self._recipe: Recipe | None = None
+        self._locked: Locked = never_locked
         self._line = html()
         self.slots = [ActionSlot[Finding]("Apply fix", "wrench", self._fix_clicked) for _ in range(_SHOWN)]
         self._others = html()
@@ -118,18 +132,29 @@ class FindingsPanel(W.VBox):
         recipe : Recipe
             Of which recipe.
         """
-        self.findings = tuple(findings)
+        self.findings, self._recipe = tuple(findings), recipe
         self._line.value = framed(f'<div role="status">Rules: {escape(summary(findings))}</div>')
         for slot in self.slots[len(findings) :]:
             slot.empty()
         for slot, each in zip(self.slots, findings, strict=False):
             change = change_text(each.change) if each.change else ""
-            slot.fill(
-                each, finding_html(each, field_of(each, recipe)), change, f"{each.fix} (rule {each.id})"
-            )
+            card, tooltip = finding_html(each, field_of(each, recipe)), f"{each.fix} (rule {each.id})"
+            slot.fill(each, card, change, tooltip, self._locked(each.change or {}))
         rest = [finding_html(each, field_of(each, recipe)) for each in findings[_SHOWN:]]
         heading = f"<p>{len(rest)} more, which can be mended in the settings:</p>" if rest else ""
         self._others.value = framed(heading + "".join(rest))
+
+    def lock(self, locked: Locked) -> None:
+        """Say which changes cannot be made now.
+
+        Parameters
+        ----------
+        locked : callable
+            Changes -> why not; empty where they can be made.
+        """
+        self._locked = locked
+        if self._recipe is not None and self.findings:
+            self.show_findings(self.findings, self._recipe)
 
     def say(self, line: str) -> None:
         """Show why there are no findings."""

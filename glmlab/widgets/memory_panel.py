@@ -13,6 +13,7 @@ from glmlab.footprint.tables import verdict
 from glmlab.memory import Fit
 from glmlab.rules import change_text
 from glmlab.widgets.action_slot import ActionSlot
+from glmlab.widgets.findings import Locked, never_locked
 from glmlab.widgets.style import framed, html, stylesheet
 
 _MOST_BARS = 8
@@ -37,6 +38,7 @@ class MemoryPanel(W.VBox):
     def __init__(self) -> None:
         self._on_advice: list[Callable[[Advice], None]] = []
         self.fit: Fit | None = None
+        self._locked: Locked = never_locked
         self.line = ""
         self._picture = html()
         self.slots = [ActionSlot[Advice]("Apply", "check", self._taken) for _ in range(_MOST_ADVICE)]
@@ -56,8 +58,15 @@ class MemoryPanel(W.VBox):
         for slot, advice in zip(self.slots, fit.advice, strict=False):
             kind = "good" if advice.fits else "notes"
             card = f'<div class="glmlab-card glmlab-{kind}">{escape(advice.what)}</div>'
-            slot.fill(advice, card, advice_text(advice, fit), f"Change the recipe: {advice.what}")
+            tooltip, locked = f"Change the recipe: {advice.what}", self._locked(advice.changes)
+            slot.fill(advice, card, advice_text(advice, fit), tooltip, locked)
         self._parts.value = framed(parts_html(fit))
+
+    def lock(self, locked: Locked) -> None:
+        """Say which changes cannot be made now; see :meth:`FindingsPanel.lock`."""
+        self._locked = locked
+        if self.fit is not None:
+            self.show_fit(self.fit)
 
     def say(self, line: str, kind: str = "notes") -> None:
         """Show why there is no fit, in plain text.

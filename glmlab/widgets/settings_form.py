@@ -115,6 +115,20 @@ class SettingsForm(W.VBox):
         for row in tuple(self._rows.values()):
             self._bound(row)
 
+    def locked_change(self, changes: Mapping[str, Any]) -> str:
+        """Why some changes cannot be made while the engine runs; empty where they can.
+
+        Parameters
+        ----------
+        changes : mapping
+            Fields of the recipe, and what they shall be.
+        """
+        fields = recipe_fields()
+        reasons = [
+            f"{name}: {why}" for name in changes if (why := locked_because(fields[name], self._engine))
+        ]
+        return "; ".join(reasons)
+
     # ------------------------------------------------------------------ edits
     def _edited(self, name: str, entered: Any) -> None:
         self._refused.pop(name, None)
@@ -174,6 +188,7 @@ class SettingsForm(W.VBox):
 
     def _bound(self, row: FieldRow) -> None:
         row.lock(locked_because(row.field, self._engine))
+        row.lock_fix(self.locked_change)
         row.limit(allowed_here(row.field, self._recipe, self._engine))
 
     def _toggled(self, section: _Section) -> None:

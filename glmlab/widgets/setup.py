@@ -146,6 +146,8 @@ class Setup(W.VBox):
             What :meth:`Engine.knobs` says.
         """
         self.form.lock(knobs)
+        self.memory.lock(self.form.locked_change)
+        self.findings.lock(self.form.locked_change)
         for control in (self.recipes, self.model.search, self.model.listing, self.model.use):
             control.disabled = knobs is not None
 

@@ -28,7 +28,7 @@ def finding(rule_id: str = "made-up", severity="warns", change=None, why="why") 
 
 def of_rule(rule_id: str) -> Finding:
     rule = next(rule for rule in load_rules() if rule.id == rule_id)
-    return finding(rule.id, rule.severity, rule.change)
+    return Finding(rule.id, rule.severity, rule.why, rule.fix, rule.change, rule.source)
 
 
 @pytest.fixture
@@ -59,6 +59,7 @@ def test_each_packaged_rule_has_a_field_unless_it_is_about_the_software():
         ("nccl-p2p-off", "env"),
         ("tool-parser-of-another-generation", "engine_args"),
         ("stray-num-experts", "model"),
+        ("no-tuned-moe-file", "moe_tiles"),
     ],
 )
 def test_a_finding_stands_beside_what_causes_it(rule_id, field):
@@ -108,6 +109,15 @@ def test_a_button_names_its_change_and_hands_over_the_finding(panel):
     first.button.click()
     second.button.click()
     assert fixed == [can, cannot]
+
+
+def test_a_change_that_cannot_be_made_now_is_locked_with_the_reason(panel):
+    panel.show_findings([finding(change={"kv_splits": 8}), finding(change={"block_size": 8})], RECIPE)
+    panel.lock(lambda changes: "an engine runs" if "block_size" in changes else "")
+    free, locked = visible(panel)
+    assert not free.button.disabled
+    assert locked.button.disabled
+    assert locked.button.tooltip == "an engine runs"
 
 
 def test_more_findings_than_places_are_still_told(panel):

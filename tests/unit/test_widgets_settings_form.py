@@ -221,6 +221,20 @@ def test_what_a_running_engine_cannot_change_is_locked_with_the_reason(form):
         assert ("locked: " in text(row._about.value)) == bool(reasons[name])
 
 
+def test_a_fix_of_a_locked_field_waits_for_the_engine_to_be_closed(form):
+    change = {"block_size": 64, "max_num_seqs": 4}
+    form.show_findings([Finding("made-up", "warns", "why", "fix", change, "here")])
+    fix = form.row("block_size").fix
+    form.lock(LIVE)
+    assert fix.disabled
+    assert fix.tooltip == "block_size: needs a new engine; close the running one first"
+    form.lock(None)
+    assert not fix.disabled
+    assert form.locked_change(change) == ""
+    form.lock(LIVE)
+    assert form.locked_change({"max_num_seqs": 4}) == "", "a live one can be changed"
+
+
 def test_a_live_field_shows_what_the_engine_allows_and_all_are_free_without_one(form):
     form.lock(LIVE)
     assert "the running engine takes 1 to 8" in text(form.row("max_num_seqs")._about.value)

@@ -210,9 +210,15 @@ def test_the_place_of_the_predictor_takes_no_room_until_there_is_one(too_large):
 def test_while_an_engine_runs_the_model_cannot_be_picked(too_large):
     too_large.lock({})
     assert too_large.model.listing.disabled
+    [slot] = [slot for slot in too_large.memory.slots if "reap-160" in slot.button.description]
+    assert slot.button.disabled
+    assert "needs a new engine" in slot.button.tooltip
     assert too_large.form.row("block_size").control.disabled
     too_large.lock(None)
     assert not too_large.model.listing.disabled
+    assert not slot.button.disabled
+    slot.button.click()
+    assert too_large.recipe.model == "glm-5.1-reap-160"
     assert not too_large.form.row("block_size").control.disabled
 
 
