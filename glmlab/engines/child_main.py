@@ -46,7 +46,11 @@ def main() -> None:
                 result = _answer(engine, request)
             channel.send(Done(result=result))
         except Exception as error:  # noqa: BLE001  whatever it is, the driver decides
-            traceback.print_exc()  # into the log, for whoever reads it
+            # Into the log, for whoever reads it; a refusal is no problem to find there after a death.
+            if isinstance(error, errors.InputError):
+                sys.stderr.write(f"glmlab: refused: {_one_line(error)}\n")
+            else:
+                traceback.print_exc()
             channel.send(Failed(error=_known_name(error), message=_one_line(error)))
         if request.op == "close":
             break
