@@ -228,7 +228,7 @@ def dashboard(board: Dashboard) -> RenderableType:
         if isinstance(why, str):
             rows.add_row("", Text(f"without glmlab's note and charts: {why}", style="yellow"))
     paste = for_jupyterlab(board.storage) or "the storage's URL with its password"
-    rows.add_row("in JupyterLab", Text(f"Optuna panel, storage URL: {paste}"))
+    rows.add_row("in JupyterLab", Text(f"Launcher, Optuna Dashboard; storage URL: {paste}"))
     rows.add_row("", Text(f"artifact path: {board.artifacts}"))
     rows.add_row("end it with", "Ctrl-C")
     return rows

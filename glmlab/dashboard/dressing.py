@@ -7,6 +7,7 @@ import json
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from optuna.artifacts import FileSystemArtifactStore
 from optuna.artifacts.exceptions import ArtifactNotFound
@@ -15,12 +16,13 @@ from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 from platformdirs import user_cache_path
 
 from glmlab.dashboard.note import write_note
-from glmlab.report.charts import charts_of
+from glmlab.report.charts import Chart, charts_of
 from glmlab.report.material import Material
 from glmlab.storage import StudyStore
 from glmlab.storage_url import file_of
 
 _MOST_CHART = 600_000  # characters: each view of the study loads them all
+_TOO_LARGE = "More trials than this page should carry: `glmlab report` writes one that has them."
 _HEIGHT = 470  # pixels: what the dashboard's cells show whole
 _FILE = "recipe.yaml"
 _OURS = uuid.UUID("5d6a1c1e-9d1b-4b0a-9f53-6c0c5d1f7a0e")
@@ -102,13 +104,22 @@ def _put_charts(material: Material) -> list[str]:
     written = []
     for key, chart in charts_of(material).items():
         name = f"glmlab-{key}"
-        figure = chart.figure("auto", _HEIGHT)
-        figure.update_layout(title={"font": {"size": 13}, "subtitle": {"font": {"size": 10}}})
+        figure = _figure(chart)
         drawn = figure.to_json()
-        if len(drawn) <= _MOST_CHART and known.get(name) != drawn:
+        if len(drawn) > _MOST_CHART:  # put something there, lest an earlier one stay and look current
+            figure = _figure(chart.saying(_TOO_LARGE))
+            drawn = figure.to_json()
+        if known.get(name) != drawn:
             save_plotly_graph_object(study, figure, graph_object_id=name)
             written.append(key)
     return written
+
+
+def _figure(chart: Chart) -> Any:
+    """A chart as the dashboard's cells have room for it."""
+    figure = chart.figure("auto", _HEIGHT)
+    figure.update_layout(title={"font": {"size": 13}, "subtitle": {"font": {"size": 10}}})
+    return figure
 
 
 def _put_recipe(material: Material, folder: Path) -> bool:

@@ -54,9 +54,12 @@ def changes(material: Material) -> Html | None:
 
 
 def _baseline_words(material: Material) -> str:
+    verdict = material.summary.verdict
+    is_kept = verdict is None or verdict.outcome == "win" or not material.changes
+    kept = "" if is_kept else " The changes below were not kept."
     return (
         f"The baseline is the recipe as it was given ({material.spec.base_recipe.name}, fingerprint"
-        f" {material.spec.base_recipe.fingerprint}), with what vLLM chose where it leaves a choice."
+        f" {material.spec.base_recipe.fingerprint}), with what vLLM chose where it leaves a choice.{kept}"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import plotly.graph_objects as go
@@ -53,6 +53,10 @@ class Chart:
             paper_bgcolor=_TRANSPARENT, plot_bgcolor=_TRANSPARENT, height=height or self.height
         )
         return drawn
+
+    def saying(self, why: str) -> Chart:
+        """The same chart with nothing but a sentence in it."""
+        return replace(self, data=replace(self.data, missing=why))
 
     def as_json(self) -> str:
         """The chart in light and dark; data that both share are in it once."""

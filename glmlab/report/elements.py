@@ -102,19 +102,16 @@ def table(
             for place, (cell, side) in enumerate(zip(row, sides, strict=True))
         ]
         body.append(tag("tr", *cells, class_="marked" if index in marked else None))
-    return tag(
+    scrolling = tag(
         "div",
-        tag(
-            "table",
-            tag("caption", caption) if caption else None,
-            tag("thead", head),
-            tag("tbody", *body),
-        ),
+        tag("table", tag("thead", head), tag("tbody", *body)),
         class_="scroll",
         role="region",
         aria_label=label,
         tabindex=0,
     )
+    # Beside the table, not in it: it would be as wide as the table and scroll away with it.
+    return tag("div", tag("p", caption, class_="caption") if caption else None, scrolling, class_="framed")
 
 
 def facts(pairs: Iterable[tuple[str, Child]]) -> Html:

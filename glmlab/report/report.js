@@ -8,6 +8,7 @@
   const PRINTED_WIDTH = 680; // pixels between the margins of A4 and letter
   const SMALL = 700; // pixels below which titles are set smaller, lest they are cut
   const figures = {};
+  const drawn = [];
   let printing = false;
 
   async function unpack(id) {
@@ -34,12 +35,10 @@
     });
   }
 
-  function cannotDraw(reason) {
-    twins.forEach((twin) => { twin.open = true; });
-    plots.forEach((plot) => {
-      plot.style.minHeight = "0";
-      plot.textContent = "This browser cannot draw the chart (" + reason + "); the numbers are in the table below.";
-    });
+  function cannotDraw(plot, reason) {
+    plot.style.minHeight = "0";
+    plot.textContent = "This browser cannot draw the chart (" + reason + "); the numbers are in the table below.";
+    plot.parentElement.querySelector("details.twin").open = true;
   }
 
   async function drawAll() {
@@ -47,12 +46,17 @@
     script.textContent = await unpack("plotly");
     document.head.append(script); // runs at once
     for (const plot of plots) {
-      figures[plot.dataset.chart] = JSON.parse(await unpack("chart-data-" + plot.dataset.chart));
-      plot.textContent = "";
-      await draw(plot);
+      try {
+        figures[plot.dataset.chart] = JSON.parse(await unpack("chart-data-" + plot.dataset.chart));
+        plot.textContent = "";
+        await draw(plot);
+        drawn.push(plot);
+      } catch (error) {
+        cannotDraw(plot, error.message);
+      }
     }
-    dark.addEventListener("change", () => plots.forEach(draw));
-    document.documentElement.dataset.drawn = plots.length;
+    dark.addEventListener("change", () => drawn.forEach(draw));
+    document.documentElement.dataset.drawn = drawn.length;
   }
 
   // ------------------------------------------------------------------ paper
@@ -62,12 +66,12 @@
     opened = Array.from(document.querySelectorAll("details:not([open]):not(.twin)"));
     opened.forEach((part) => { part.open = true; });
     printing = true;
-    if (document.documentElement.dataset.drawn) plots.forEach(draw);
+    drawn.forEach(draw);
   });
   addEventListener("afterprint", () => {
     opened.forEach((part) => { part.open = false; });
     printing = false;
-    if (document.documentElement.dataset.drawn) plots.forEach(draw);
+    drawn.forEach(draw);
   });
 
   // ------------------------------------------------------------------ buttons
@@ -103,9 +107,9 @@
 
   if (!plots.length) return;
   if (!("DecompressionStream" in window)) {
-    cannotDraw("it is too old to unpack it");
+    plots.forEach((plot) => cannotDraw(plot, "it is too old to unpack it"));
     return;
   }
   twins.forEach((twin) => { twin.open = false; });
-  drawAll().catch((error) => cannotDraw(String(error && error.message || error)));
+  drawAll().catch((error) => plots.forEach((plot) => cannotDraw(plot, error.message)));
 })();

@@ -17,6 +17,7 @@ _MOST_ROWS = 120
 _MOST_KINDS = 25  # of failures
 _MOST_LOG = 4000  # characters of one log's end
 _MOST_REASON = 1000
+_MOST_HEADING = 300
 
 
 def trials(material: Material) -> Html:
@@ -161,10 +162,13 @@ def _kind(status: str, reason: str, same: Sequence[TrialRecord]) -> Html:
     with_log = next((record for record in same if record.log_tail), None)
     return tag(
         "article",
-        tag("h3", f"{status}: {clip(reason or 'no reason was stored', _MOST_REASON)}"),
+        tag("h3", f"{status}: {clip(reason or 'no reason was stored', _MOST_HEADING)}"),
         tag(
             "p", f"{count(len(same), 'trial')}: {numbers}. The first: {knobs(same[0].params) or 'no knobs'}."
         ),
+        folded("the whole reason", code_block(reason, most=_MOST_LOG))
+        if len(reason) > _MOST_HEADING
+        else None,
         folded("the end of the engine's log", code_block(with_log.log_tail[-_MOST_LOG:]))
         if with_log
         else tag("p", "No log of an engine was kept with it.", class_="quiet"),

@@ -88,6 +88,15 @@ def test_dressing_again_writes_nothing(study):
     assert attributes(study.store) == before
 
 
+def test_a_chart_that_outgrew_the_dashboard_says_so_in_place_of_the_former(study, monkeypatch):
+    dress(study.store)
+    monkeypatch.setattr("glmlab.dashboard.dressing._MOST_CHART", 100)
+    assert "history" in dress(study.store).charts
+    drawn = get_plotly_graph_objects(attributes(study.store))["glmlab-history"]
+    assert json.loads(drawn)["data"] == []
+    assert "glmlab report" in drawn
+
+
 def test_a_note_of_ones_own_stays_wherever_it_stands(study):
     save_note(study.store.optuna_study, "bought in May")
     dress(study.store)

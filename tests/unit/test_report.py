@@ -176,6 +176,8 @@ def test_keeping_the_default_is_a_result(url, tmp_path, script, badge, sentence)
     assert badge in page.by_id("verdict").text
     assert sentence in page.by_id("verdict").text
     assert "since nothing better was proved" in page.by_id("production").text
+    changed = study.summary().best.params != study.summary().baseline.params
+    assert ("The changes below were not kept." in page.by_id("changes").text) == changed
 
 
 def test_a_study_that_is_not_confirmed_says_so_and_offers_nothing_for_production(url, tmp_path):
@@ -349,7 +351,7 @@ def test_a_page_that_is_too_large_has_shorter_tables_and_at_last_is_refused(stud
     page = read(study.store, tmp_path)
     [twin] = [e for e in page.by_id("chart-history").inside if e.name == "table"]
     assert len(rows(twin)) == 1
-    assert "the first 1 of" in twin.text
+    assert "the first 1 of" in page.by_id("chart-history").text
     monkeypatch.setattr(report_file, "_MOST_BYTES", 1000)
     with pytest.raises(ExportError, match="at most 0 are allowed"):
         write_report(study.store, tmp_path / "other.html")
