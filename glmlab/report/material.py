@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from glmlab.errors import ExportError
+from glmlab.errors import InputError
 from glmlab.export.outcome import Outcome, outcome_of
 from glmlab.knobs import Params, same_value
 from glmlab.storage import StudyStore
@@ -89,5 +89,5 @@ class Material:
             return "nothing is confirmed yet: run `glmlab tune` on this study again"
         try:
             return outcome_of(self.store, self.summary)
-        except ExportError as error:
+        except InputError as error:
             return str(error)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import secrets
+import shutil
 from pathlib import Path
 
 from glmlab.errors import ExportError
@@ -83,13 +83,13 @@ def is_report(path: Path) -> bool:
 def _write(target: Path, content: bytes) -> None:
     """Into a neighbour first, which then takes the name: a reader sees the old file or the new one."""
     place = target.resolve()
+    work = place.with_name(f".{place.name}-{secrets.token_hex(4)}")
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{place.name}-", dir=place.parent)
-        work = Path(name)
         try:
-            with os.fdopen(handle, "wb") as file:
+            with work.open("xb") as file:  # readable to whom the user's umask says
                 file.write(content)
-            work.chmod(0o644)
+            if place.exists():
+                shutil.copymode(place, work)
             work.replace(place)
         except BaseException:
             work.unlink(missing_ok=True)

@@ -180,6 +180,15 @@ def test_keeping_the_default_is_a_result(url, tmp_path, script, badge, sentence)
     assert ("The changes below were not kept." in page.by_id("changes").text) == changed
 
 
+def test_what_no_server_can_be_told_is_said_in_place_of_the_files(url, tmp_path):
+    study = run(url, scripted_start(split_helps), space=LIVE)
+    stored = study.store.recipe
+    study.store._set("recipe", {**stored, "dense_mla": True})
+    page = read(study.store, tmp_path)
+    assert "Not now: dense_mla = true: vLLM has no option for it" in page.by_id("production").text
+    assert "With cpu_split_kv = false" in page.by_id("verdict").text
+
+
 def test_a_study_that_is_not_confirmed_says_so_and_offers_nothing_for_production(url, tmp_path):
     calls = iter(range(100))
     study = run(url, scripted_start(split_helps), stop=lambda: next(calls) >= 2, space=LIVE)
@@ -377,6 +386,7 @@ def test_an_earlier_report_is_replaced_and_nothing_else_is(study, tmp_path):
     first = target.read_bytes()
     write_report(study.store, target)
     assert target.read_bytes()[:2000] == first[:2000]
+    assert target.stat().st_mode & 0o777 == 0o600
     assert [file.name for file in tmp_path.glob("*report*")] == ["report.html"]
     target.write_text("<!doctype html><title>my own</title>")
     with pytest.raises(ExportError, match="exists and is no glmlab report; name another file"):
