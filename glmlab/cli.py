@@ -25,6 +25,9 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Storage = Annotated[str, typer.Option(envvar="GLMLAB_STORAGE", help="Optuna storage URL, or journal://FILE.")]
 _STORAGE = "sqlite:///glmlab.db"
+Contexts = Annotated[str, typer.Option(help="Tokens of a sequence, with commas between.")]
+BatchSizes = Annotated[str, typer.Option(help="Sequences decoded together, with commas between.")]
+_CONTEXTS = "256,4096,16384,150000"
 
 
 @app.callback(invoke_without_command=True)
@@ -136,6 +139,60 @@ def check(
     _show(show_as(found, asked, target, versions))
     if found.blocked:
         raise typer.Exit(1)
+
+
+@app.command()
+def predict(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name, or its file.")],
+    *,
+    gpu: Annotated[str | None, typer.Option(help="A GPU of `glmlab gpus`; this machine's without.")] = None,
+    count: Annotated[int | None, typer.Option(help="How many of them.")] = None,
+    contexts: Contexts = _CONTEXTS,
+    batch_sizes: BatchSizes = "1",
+    as_json: Json = False,
+) -> None:
+    """Say how fast a recipe should decode on some GPUs, term by term; computed, with a range."""
+    from glmlab.decode.tables import prediction_tables
+    from glmlab.footprint.target import fit_target
+    from glmlab.predictor import parse_numbers
+    from glmlab.predictor import predict as predict_recipe
+    from glmlab.recipe_book import find_recipe
+
+    asked = find_recipe(recipe)
+    found = predict_recipe(
+        asked,
+        *fit_target(asked, gpu, count),
+        contexts=parse_numbers("--contexts", contexts),
+        batch_sizes=parse_numbers("--batch-sizes", batch_sizes),
+    )
+    _show(found.to_json() if as_json else prediction_tables(found))
+
+
+@app.command()
+def plan(
+    model: Annotated[str, typer.Argument(help="A recipe's name or file, or a model's name or folder.")],
+    *,
+    gpu: Annotated[str | None, typer.Option(help="A GPU of `glmlab gpus`; this machine's without.")] = None,
+    count: Annotated[int | None, typer.Option(help="How many of them.")] = None,
+    contexts: Contexts = _CONTEXTS,
+    batch_sizes: BatchSizes = "1",
+    vllm: Annotated[str | None, typer.Option(help="Version of vLLM to plan for.")] = None,
+    study: Annotated[Path | None, typer.Option(help="Write a study of the possible plans, new file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Rank the ways to spread a model over GPUs, and say why the others are not possible."""
+    from glmlab.plans.request import plan_as_asked
+    from glmlab.plans.study_file import write_study
+    from glmlab.plans.tables import plans_tables
+
+    found = plan_as_asked(model, gpu, count, contexts=contexts, batch_sizes=batch_sizes, vllm=vllm)
+    if study is not None and found.possible:
+        write_study(found, study)
+    _show(found.to_json() if as_json else plans_tables(found))
+    if not found.possible:
+        raise typer.Exit(1)
+    if study is not None and not as_json:
+        typer.echo(f"written: {study}; run it with glmlab tune {study}")
 
 
 @app.command()

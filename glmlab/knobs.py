@@ -6,13 +6,14 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from glmlab.errors import KnobError, RecipeError
 from glmlab.knob_table import Knob, knob
 from glmlab.names import did_you_mean
+from glmlab.plan_list import PLANS, listed_plans
 from glmlab.recipe import Recipe
 from glmlab.yaml_text import kind_of
 
@@ -112,12 +113,16 @@ class KnobSpace:
     ----------
     dimensions : Dimension
         At least one; names are unique; conditions refer to knobs of the space without a cycle.
+    plans : sequence of dict
+        Combinations of some rebuild knobs, each of which is a dimension, too; no others are points of the
+        space. Empty where every combination is.
     """
 
-    def __init__(self, *dimensions: Dimension) -> None:
+    def __init__(self, *dimensions: Dimension, plans: Sequence[Params] = ()) -> None:
         if not dimensions:
             raise KnobError("space: is empty; name at least one knob with its values")
         self._dimensions = {dimension.name: dimension for dimension in dimensions}
+        self.plans = tuple(dict(plan) for plan in plans)
         self._order = self._by_condition()
 
     # ------------------------------------------------------------------ reading
@@ -128,7 +133,8 @@ class KnobSpace:
         Parameters
         ----------
         spec : mapping
-            Knob name -> list of values, ``{low, high, step, log}``, or either with ``when``.
+            Knob name -> list of values, ``{low, high, step, log}``, or either with ``when``; and ``plans``,
+            a list of combinations (:mod:`glmlab.plan_list`).
         recipe : Recipe
             The recipe that the knobs will change.
 
@@ -139,14 +145,21 @@ class KnobSpace:
         """
         if not isinstance(spec, Mapping):
             raise KnobError(f"space: expected knobs and their values, found {kind_of(spec)}")
-        dimensions = [_dimension(name, body) for name, body in spec.items()]
+        plans = listed_plans(spec[PLANS], recipe) if PLANS in spec else ()
+        dimensions: list[Dimension] = []
+        for name, body in spec.items():
+            dimensions += _of_plans(plans) if name == PLANS else [_dimension(name, body)]
         for dimension in dimensions:
+            if plans and dimension.name in spec and dimension.name in plans[0]:
+                raise KnobError(
+                    f"space.{dimension.name}: is in space.{PLANS}, too; list its values in one place"
+                )
             for other, values in dimension.when.items():
                 for value in values:
                     _check_value(other, value, recipe, where=f"space.{dimension.name}.when.")
             for value in (dimension.low, dimension.high) if dimension.is_range else dimension.values:
                 _check_value(dimension.name, value, recipe)
-        return cls(*dimensions)
+        return cls(*dimensions, plans=plans)
 
     def _by_condition(self) -> tuple[str, ...]:
         """Names with conditions after the knobs that they depend on."""
@@ -214,18 +227,34 @@ class KnobSpace:
         """For limits that can only be lowered live: the value that an engine must start with."""
         return {d.name: d.highest for d in self if d.knob.lowers_only and isinstance(d.highest, int)}
 
+    def allows(self, params: Mapping[str, Value]) -> bool:
+        """Whether the knobs of ``plans`` have the values of one of them."""
+        if not self.plans:
+            return True
+        return any(all(same_value(params.get(name), plan[name]) for name in plan) for plan in self.plans)
+
+    @property
+    def plan_count(self) -> int:
+        """Number of plans, each an engine of its own, if no condition held any back."""
+        return self._count(d for d in self if d.knob.reach == "rebuild")
+
     @property
     def upper_count(self) -> int:
         """Number of points if no condition held any back."""
-        return math.prod(d.count for d in self)
+        return self._count(self)
+
+    def _count(self, dimensions: Iterable[Dimension]) -> int:
+        listed = self.plans[0] if self.plans else {}
+        return (len(self.plans) or 1) * math.prod(d.count for d in dimensions if d.name not in listed)
 
     def grid(self) -> Iterator[Params]:
         """All points, each once, conditions applied, in the order of the study file."""
         seen = set()
         for combination in itertools.product(*(d.points() for d in self)):
-            params = self.active(dict(zip(self._dimensions, combination, strict=True)))
+            point = dict(zip(self._dimensions, combination, strict=True))
+            params = self.active(point)
             key = params_key(params)
-            if key not in seen:
+            if key not in seen and self.allows(point):
                 seen.add(key)
                 yield params
 
@@ -241,11 +270,24 @@ class KnobSpace:
                 " since the baseline must be a point of the space"
             )
         grown = Dimension(knob=dimension.knob, values=(*dimension.values, value), when=dimension.when)
-        return KnobSpace(*(grown if d.name == name else d for d in self))
+        return KnobSpace(*(grown if d.name == name else d for d in self), plans=self.plans)
+
+    def with_point(self, params: Mapping[str, Value]) -> KnobSpace:
+        """The same space with one more point: its values, and its plan where plans are listed."""
+        space: KnobSpace = self
+        for name, value in params.items():
+            space = space.with_value(name, value)
+        if space.allows(params):
+            return space
+        plan = {name: params[name] for name in space.plans[0]}
+        return KnobSpace(*space, plans=(*space.plans, plan))
 
     def as_spec(self) -> dict[str, Any]:
         """The space as a study file would write it."""
-        return {d.name: d.as_spec() for d in self}
+        if not self.plans:
+            return {d.name: d.as_spec() for d in self}
+        others = {d.name: d.as_spec() for d in self if d.name not in self.plans[0]}
+        return {PLANS: [dict(plan) for plan in self.plans], **others}
 
     @property
     def fingerprint(self) -> str:
@@ -274,6 +316,18 @@ def _dimension(name: Any, body: Any) -> Dimension:
             return Dimension(knob=known, values=_values(known, body["values"]), when=when)
         return _range(known, body, when)
     return Dimension(knob=known, values=_values(known, body))
+
+
+def _of_plans(plans: Sequence[Params]) -> list[Dimension]:
+    """The knobs of listed plans, each with its values in the order in which they come."""
+    found = []
+    for name in plans[0]:
+        values: list[Value] = []
+        for plan in plans:
+            if not any(same_value(plan[name], value) for value in values):
+                values.append(plan[name])
+        found.append(Dimension(knob=knob(name), values=tuple(values)))
+    return found
 
 
 def _values(known: Knob, body: Any) -> tuple[Value, ...]:

@@ -199,13 +199,18 @@ class Search:
                 params[dimension.name] = _suggest(trial, dimension)
         # A proposal is no trial: without a value the sampler does not learn from it.
         self._mirror.tell(trial, state=TrialState.FAIL)
+        if not self._space.allows(params):  # the sampler knows the knobs of listed plans one by one
+            plan = random.Random(seed).choice(self._space.plans)
+            return self._sample({**fixed, **plan}, seed=seed)
         return self._space.active(params)
 
     def _random_point(self, stream: random.Random) -> Params:
+        plan = stream.choice(self._space.plans) if self._space.plans else {}
         params: Params = {}
         for dimension in self._in_condition_order():
             if dimension.is_active(params):
-                params[dimension.name] = stream.choice(dimension.points())
+                known = dimension.name in plan
+                params[dimension.name] = plan[dimension.name] if known else stream.choice(dimension.points())
         return self._space.active(params)
 
     def _in_condition_order(self) -> Iterable[Dimension]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -209,8 +208,7 @@ class StudyRun:
     def _plans_left(self, records: list[TrialRecord]) -> int:
         """Plans of the space that have not been started yet."""
         space = self._spec.knob_space
-        plans = math.prod(space[name].count for name in space.rebuild)
-        return max(plans - len({params_key(space.plan(r.params)) for r in records}), 0)
+        return max(space.plan_count - len({params_key(space.plan(r.params)) for r in records}), 0)
 
 
 def resolve_baseline(space: KnobSpace, base: Recipe, engine: Engine) -> Params:
@@ -243,9 +241,7 @@ def resolve_baseline(space: KnobSpace, base: Recipe, engine: Engine) -> Params:
 
 def grown(space: KnobSpace, baseline: Params) -> KnobSpace:
     """The space with the baseline as one of its points."""
-    for name, value in baseline.items():
-        space = space.with_value(name, value)
-    return space
+    return space.with_point(baseline)
 
 
 def past(record: TrialRecord) -> Past:

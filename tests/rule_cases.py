@@ -191,6 +191,10 @@ CASES: dict[str, Case] = {
         {**GQA, "tensor_parallel": 16, "decode_context_parallel": 4},
         {"decode_context_parallel": 2},
     ),
+    "dcp-without-softmax-sums": (
+        {**TRITON, "tensor_parallel": 16, "decode_context_parallel": 2},
+        {"attention_backend": "FLASHINFER"},
+    ),
     "dcp-costs-decode": ({**DENSE, "tensor_parallel": 4, "decode_context_parallel": 2}, {"@gpu": "h100"}),
     # ------------------------------------------------------------------ communication
     "custom-all-reduce-beyond-two-pcie": (

@@ -34,23 +34,46 @@ def split_kv_scratch(
         if choices.attention_backend != "TRITON":
             return 0.0, False, f"{choices.attention_backend} keeps none that is known"
         width = shape.kv_lora_rank if isinstance(shape, MlaShape) else _head_size(shape)
-        splits = recipe.kv_splits or _SGLANG_SPLITS
+        splits = decode_splits(recipe, shape, gpu, choices)
         size = rows * heads * splits * (width + 1) * _FLOAT32
         return size, False, f"{rows} rows x {heads} heads x {splits} splits x ({width} + 1) x 4 B"
     if choices.attention_backend == "TRITON_MLA" and isinstance(shape, MlaShape):
-        splits = recipe.kv_splits or mla_splits(choices.max_model_len, gpu.sms)
+        splits = decode_splits(recipe, shape, gpu, choices)
         gathered = heads * recipe.decode_context_parallel
         size = rows * gathered * splits * (shape.kv_lora_rank + 1) * _FLOAT32
         how = f"{rows} rows x {gathered} heads x {splits} splits x ({shape.kv_lora_rank} + 1) x 4 B"
         return size, True, how
     if choices.attention_backend == "TRITON_ATTN" and isinstance(shape, GqaShape):
-        segments = recipe.kv_splits or (_SEGMENTS_SM12X if gpu.capability == "12.0" else _SEGMENTS)
+        segments = decode_splits(recipe, shape, gpu, choices)
         threshold = _threshold(recipe, shape, choices)
         padded = 1 << (shape.head_size - 1).bit_length()
         size = threshold * heads * segments * (padded + 2) * _FLOAT32
         how = f"{threshold} rows x {heads} heads x {segments} segments x ({padded} + 2) x 4 B"
         return size, False, how
     return 0.0, False, f"{choices.attention_backend} has none, or in its own workspace"
+
+
+def decode_splits(
+    recipe: Recipe, shape: ModelShape, gpu: Gpu, choices: EngineChoices, sequences: int = 1
+) -> int:
+    """Parts that decode attention of the Triton backends cuts the KV of each sequence into.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Whose ``kv_splits`` goes first; else what the engine chooses.
+    shape, gpu, choices
+        As for :func:`split_kv_scratch`.
+    sequences : int
+        Decoded together: beyond a minimal grid TRITON_ATTN does not split at all.
+    """
+    if recipe.serving_engine == "sglang":
+        return recipe.kv_splits or _SGLANG_SPLITS
+    if isinstance(shape, GqaShape):
+        if sequences > _threshold(recipe, shape, choices):
+            return 1
+        return recipe.kv_splits or (_SEGMENTS_SM12X if gpu.capability == "12.0" else _SEGMENTS)
+    return recipe.kv_splits or mla_splits(choices.max_model_len, gpu.sms)
 
 
 def mla_splits(max_model_len: int, sms: int) -> int:

@@ -57,7 +57,7 @@ def rank_kv_bytes_per_token(
     model = find_model(recipe.model) if model is None else model
     check_plan(recipe, model)
     backend = (attention_backend or recipe.attention_backend or "").upper()
-    a_layer = _layer_bytes(recipe, model, backend)
+    a_layer = layer_kv_bytes(recipe, model, backend)
     shape, drafts = model.shape, 0
     if recipe.mtp_tokens:
         drafts = shape.num_nextn_predict_layers
@@ -84,7 +84,18 @@ def kv_dtype(recipe: Recipe, model: Model) -> str:
     return "float32" if recipe.dtype == "float32" else "bfloat16"
 
 
-def _layer_bytes(recipe: Recipe, model: Model, backend: str) -> float:
+def layer_kv_bytes(recipe: Recipe, model: Model, backend: str) -> float:
+    """KV bytes of one token in one layer of a rank, without an indexer's and before ranks share a sequence.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The plan and the KV dtype.
+    model : Model
+        The recipe's model.
+    backend : str
+        The attention backend, in upper case.
+    """
     shape, dtype = model.shape, kv_dtype(recipe, model)
     if isinstance(shape, GqaShape):
         heads = max(1, math.ceil(shape.num_key_value_heads / recipe.tensor_parallel))

@@ -38,12 +38,19 @@ from glmlab.ranks.plan import check_plan
 from glmlab.ranks.stages import pipeline_stages
 from glmlab.recipe import Recipe
 
-__all__ = ["RankWeights", "plain_bytes", "rank_kv_bytes_per_token", "rank_weights", "recipe_layout"]
+__all__ = [
+    "RankWeights",
+    "plain_bytes",
+    "rank_kv_bytes_per_token",
+    "rank_weights",
+    "recipe_layout",
+    "stage_weights",
+]
 
 
 @dataclass(frozen=True)
 class RankWeights:
-    """Weights of the rank that holds most.
+    """Weights of one rank.
 
     Attributes
     ----------
@@ -76,6 +83,22 @@ def rank_weights(recipe: Recipe, model: Model | None = None) -> RankWeights:
     RecipeError
         If the model's sizes are not known, it cannot be spread so, or the layout is not known.
     """
+    return max(stage_weights(recipe, model), key=lambda held: held.bytes)
+
+
+def stage_weights(recipe: Recipe, model: Model | None = None) -> tuple[RankWeights, ...]:
+    """Weights of one rank of each pipeline stage, in their order; the ranks of a stage are alike.
+
+    Parameters
+    ----------
+    recipe, model
+        As for :func:`rank_weights`.
+
+    Raises
+    ------
+    RecipeError
+        As :func:`rank_weights` raises it.
+    """
     model = find_model(recipe.model) if model is None else model
     layout = recipe_layout(recipe, model)
     check_plan(recipe, model)
@@ -91,13 +114,11 @@ def rank_weights(recipe: Recipe, model: Model | None = None) -> RankWeights:
         if len(_KNOWN) >= _KNOWN_AT_MOST:
             _KNOWN.clear()
         rank = _Rank(recipe, shape, layout, width)
-        most = max((rank.stage(*ends) for ends in stages), key=lambda held: held.bytes)
-        known = _KNOWN[key] = (layout, most)
-    found = known[1]
-    return RankWeights(found.params, found.bytes, dict(found.parts))
+        known = _KNOWN[key] = (layout, tuple(rank.stage(*ends) for ends in stages))
+    return tuple(RankWeights(each.params, each.bytes, dict(each.parts)) for each in known[1])
 
 
-_KNOWN: dict[tuple[Any, ...], tuple[QuantLayout, RankWeights]] = {}
+_KNOWN: dict[tuple[Any, ...], tuple[QuantLayout, tuple[RankWeights, ...]]] = {}
 _KNOWN_AT_MOST = 4096
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
+from packaging.version import Version
+
 from glmlab.data_folders import data_folders
 from glmlab.errors import RuleError
 from glmlab.version_range import PACKAGES, is_version, same_version
@@ -21,6 +23,18 @@ def pinned_by(engine: str, version: str) -> Mapping[str, str]:
     """
     pins = _pins(tuple(str(folder) for folder in data_folders("pins"))).get(engine, {})
     return next((brought for release, brought in pins.items() if same_version(release, version)), {})
+
+
+def newest_release(engine: str) -> str | None:
+    """The newest release of an engine whose pins were looked up; None where nobody looked.
+
+    Raises
+    ------
+    RuleError
+        For a pin of a user's own that is no version.
+    """
+    releases = _pins(tuple(str(folder) for folder in data_folders("pins"))).get(engine, {})
+    return max(releases, key=Version, default=None)
 
 
 @lru_cache(maxsize=8)

@@ -35,6 +35,12 @@ def checked_wish(
     point = space.active({**(baseline or {}), **knobs})
     if left_out := sorted(set(knobs) - set(point)):
         raise KnobError(f"{left_out[0]}: has no effect at this point; see its `when` in the space")
+    if not space.allows({**(baseline or {}), **knobs}):
+        listed = space.plans[0]
+        asked = {name: value for name, value in point.items() if name in listed}
+        raise KnobError(
+            f"{in_words(asked)}: is none of the plans of this study; name each of {', '.join(listed)}"
+        )
     for record in records:
         if record.status != "interrupted" and params_key(record.params) == params_key(point):
             raise KnobError(f"{in_words(point)}: was tried as trial #{record.number}")

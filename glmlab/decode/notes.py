@@ -1,0 +1,83 @@
+"""What a reader of a prediction must know: what it leaves out, and points that would not run as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from glmlab.decode.setup import Setup
+from glmlab.footprint.part import amount, counted
+from glmlab.memory import Fit
+from glmlab.recipe import Recipe
+
+_SMALL_BATCH = 8
+_MEMORY_BOUND = 64  # sequences of a replica up to which products go with the bytes that they read
+
+
+def notes_on(setup: Setup, fit: Fit, points: Sequence[tuple[int, int]], asked: Recipe) -> Iterator[str]:
+    """One line each.
+
+    Parameters
+    ----------
+    setup : Setup
+        What the prediction is about.
+    fit : Fit
+        Of the same recipe on the same GPUs.
+    points : sequence of (int, int)
+        Contexts and batches.
+    asked : Recipe
+        Before its limits were raised for the largest batch.
+    """
+    recipe = setup.recipe
+    if fit.short_bytes:
+        yield (
+            f"does not fit: {amount(fit.short_bytes)} a GPU are missing, so these times are those of a"
+            " larger GPU;"
+            " glmlab fit says what would have to change"
+        )
+    longest = max(context for context, _ in points)
+    if longest > setup.choices.max_model_len:
+        yield (
+            f"{longest:,} tokens are beyond max_model_len {setup.choices.max_model_len:,}: these points"
+            " hold once it"
+            f" is raised (the model's own is {setup.model.max_model_len:,})"
+        )
+    tokens = max(context * batch for context, batch in points)
+    if not fit.short_bytes and tokens > fit.kv_tokens:
+        yield (
+            f"the KV pool holds {fit.kv_tokens:,} tokens: of {tokens:,} at once a part would wait, and"
+            " these points"
+            " are for more memory"
+        )
+    batch = max(batch for _, batch in points)
+    of_replica = -(-batch // recipe.data_parallel)
+    if of_replica > asked.max_num_seqs:
+        yield (
+            f"predicted with max_num_seqs {of_replica}: with the recipe's {asked.max_num_seqs} the other"
+            " sequences would"
+            " wait"
+        )
+    if of_replica > _MEMORY_BOUND:
+        yield (
+            f"beyond {_MEMORY_BOUND} sequences arithmetic limits matrix products, too, which is not in"
+            " here: read"
+            " these as the least"
+        )
+    if setup.gpu.link == "nvlink" and min(batch for _, batch in points) <= _SMALL_BATCH:
+        yield (
+            "on NVLink GPUs the published times of small batches are longer than predicted: GLM-5-FP8 on 8"
+            " B200 20.3 ms"
+            " against 10.1 (sglang), GLM-4.7-FP8 on 4 GB200 17.7 against 11.1 at batch 4 (TensorRT-LLM)"
+        )
+    if recipe.mtp_tokens:
+        yield (
+            f"mtp_tokens {recipe.mtp_tokens}: predicted without drafts, since how many are accepted depends"
+            " on the"
+            " text"
+        )
+    if recipe.enforce_eager or recipe.cudagraph_mode == "NONE":
+        yield (
+            "without CUDA graphs the host launches every kernel, which is not in here: the one published run"
+            " (GLM-4.7-FP8, 8 GPUs, sglang) took 3.6 times as long at batch 1, 1.1 times at 64"
+        )
+    if fit.count > fit.ranks:
+        yield f"{counted(fit.count - fit.ranks, 'GPU')} of {fit.count} unused"

@@ -1,0 +1,145 @@
+"""predict: how long decode steps of a recipe take on some GPUs, before anything is bought or started.
+
+From first principles and the facts of the catalog: the bytes of weights and KV that each rank must read,
+over the memory's bandwidth; what ranks and stages send each other; what small kernels and the host take in
+any case (:mod:`glmlab.decode`). Its constants are data with sources, each with the ends of what it may be,
+and all ends together make the range of a prediction. ``benchmarks/predict_against_measured.py`` holds it
+against what was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from glmlab.decode.constants import constants
+from glmlab.decode.notes import notes_on
+from glmlab.decode.prediction import Prediction, predict_point
+from glmlab.decode.setup import Setup
+from glmlab.errors import InputError
+from glmlab.gpus import Gpu
+from glmlab.memory import Fit, fit
+from glmlab.recipe import Recipe
+from glmlab.recipe_book import find_recipe
+
+CONTEXTS = (256, 4096, 16384, 150_000)  # those of the published table for GLM-5.1 REAP-160
+BATCH_SIZES = (1,)
+_MOST_TOKENS = 10**8
+_MOST_SEQUENCES = 10**5
+
+
+def predict(
+    recipe: Recipe | str | Path | Mapping[str, Any],
+    gpu: Gpu | str,
+    count: int | None = None,
+    *,
+    contexts: Iterable[int] = CONTEXTS,
+    batch_sizes: Iterable[int] = BATCH_SIZES,
+) -> Prediction:
+    """Decode steps of a recipe, each context with each batch size.
+
+    Parameters
+    ----------
+    recipe : Recipe, str, Path or mapping
+        What is to run, the name of one, a file, or its keys and values.
+    gpu : Gpu or str
+        Of which kind the GPUs are, or its name.
+    count : int, optional
+        How many there are; as many as the recipe has ranks by default.
+    contexts : iterable of int
+        Tokens that each sequence has when the step begins; 0 for none.
+    batch_sizes : iterable of int
+        Sequences decoded together, over all replicas.
+
+    Raises
+    ------
+    InputError
+        If there is no such recipe or GPU, there are fewer GPUs than ranks, a context or batch size cannot
+        be, or the engine refuses the plan.
+    """
+    contexts = checked_numbers("contexts", contexts, least=0, most=_MOST_TOKENS)
+    batch_sizes = checked_numbers("batch_sizes", batch_sizes, least=1, most=_MOST_SEQUENCES)
+    asked = find_recipe(recipe)
+    found = fit(with_room(asked, batch_sizes), gpu, count)
+    if found.ranks > found.count:
+        raise InputError(
+            f"count = {found.count}: {found.recipe.name} has {found.ranks} ranks (tensor_parallel"
+            f" {found.recipe.tensor_parallel} x pipeline_parallel {found.recipe.pipeline_parallel} x"
+            " data_parallel"
+            f" {found.recipe.data_parallel}); glmlab plan lists what fewer GPUs can do"
+        )
+    return predicted(found, contexts, batch_sizes, asked)
+
+
+def with_room(recipe: Recipe, batch_sizes: Iterable[int]) -> Recipe:
+    """The recipe with limits that let the largest batch run at once.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        As it is.
+    batch_sizes : iterable of int
+        Over all replicas.
+    """
+    most = -(-max(batch_sizes) // recipe.data_parallel)
+    if most <= recipe.max_num_seqs:
+        return recipe
+    changes: dict[str, Any] = {"max_num_seqs": most}
+    if recipe.max_num_batched_tokens is not None and recipe.max_num_batched_tokens < most:
+        changes["max_num_batched_tokens"] = most
+    return recipe.replace(**changes)
+
+
+def predicted(
+    found: Fit, contexts: tuple[int, ...], batch_sizes: tuple[int, ...], asked: Recipe | None = None
+) -> Prediction:
+    """The prediction for a recipe whose memory is computed already.
+
+    Parameters
+    ----------
+    found : Fit
+        Of the recipe.
+    contexts, batch_sizes : tuple of int
+        Checked.
+    asked : Recipe, optional
+        The recipe before :func:`with_room`.
+    """
+    setup = Setup(found.recipe, found.model, found.gpu, found.choices, constants())
+    pairs = [(context, batch) for context in contexts for batch in batch_sizes]
+    points = tuple(predict_point(setup, context, batch) for context, batch in pairs)
+    notes = tuple(notes_on(setup, found, pairs, asked or found.recipe))
+    return Prediction(setup, found.count, points, notes)
+
+
+def checked_numbers(name: str, numbers: Iterable[int], *, least: int, most: int) -> tuple[int, ...]:
+    """Whole numbers within bounds, each once, in ascending order.
+
+    Raises
+    ------
+    InputError
+        With what is allowed.
+    """
+    found = tuple(numbers)
+    if not found:
+        raise InputError(f"{name}: is empty; give at least one number")
+    for number in found:
+        if type(number) is not int or not least <= number <= most:
+            raise InputError(f"{name} = {number!r}: expected whole numbers from {least} to {most:,}")
+    return tuple(sorted(set(found)))
+
+
+def parse_numbers(option: str, text: str) -> tuple[int, ...]:
+    """Read whole numbers as people type them on a command line: ``256,4096``.
+
+    Raises
+    ------
+    InputError
+        If the text is anything else.
+    """
+    parts = [part.strip().replace("_", "") for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise InputError(
+            f"{option} = {text!r}: expected whole numbers with commas between them, such as 256,4096"
+        )
+    return tuple(int(part) for part in parts)
