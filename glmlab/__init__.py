@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from glmlab.knobs import KnobSpace
     from glmlab.measurement import Measurement
     from glmlab.memory import fit
+    from glmlab.plans import plan
+    from glmlab.predictor import predict
     from glmlab.recipe import Recipe
     from glmlab.recipe_book import find_recipe
     from glmlab.rules import check
@@ -38,6 +40,8 @@ _HOME = {
     "doctor": "glmlab.diagnosis",
     "find_recipe": "glmlab.recipe_book",
     "fit": "glmlab.memory",
+    "plan": "glmlab.plans",
+    "predict": "glmlab.predictor",
     "start": "glmlab.engines",
 }
 
@@ -55,6 +59,8 @@ __all__ = [
     "doctor",
     "find_recipe",
     "fit",
+    "plan",
+    "predict",
     "start",
 ]
 
