@@ -22,7 +22,9 @@ def test_a_packaged_recording_says_where_it_comes_from(name: str) -> None:
     assert header.triton
     assert header.state.versions["vllm"]
     assert any("twin" in note for note in header.notes)
-    assert recording.fewest_visits >= 2
+    # One that was cut off in its first round says so; no verdict can come of it.
+    cut_off = any("one visit each" in note for note in header.notes)
+    assert recording.fewest_visits >= (1 if cut_off else 2)
     assert all(visit.measurement.evidence == "measured" for visit in recording.visits)
 
 
