@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from glmlab.rules import check
     from glmlab.session import Session, attach
     from glmlab.study import Study
+    from glmlab.widgets import Workbench
     from glmlab.workload import Workload
 
 __version__ = "0.1.0"
@@ -34,6 +35,7 @@ _HOME = {
     "Recipe": "glmlab.recipe",
     "Session": "glmlab.session",
     "Study": "glmlab.study",
+    "Workbench": "glmlab.widgets",
     "Workload": "glmlab.workload",
     "attach": "glmlab.session",
     "check": "glmlab.rules",
@@ -53,6 +55,7 @@ __all__ = [
     "Recipe",
     "Session",
     "Study",
+    "Workbench",
     "Workload",
     "attach",
     "check",
