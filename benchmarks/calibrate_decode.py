@@ -19,11 +19,13 @@ from glmlab.footprint.split_kv import decode_splits
 from glmlab.gpus import find_gpu
 from glmlab.memory import fit
 from glmlab.models.shape import GqaShape
-from glmlab.recorded import load_recording
+from glmlab.recorded import list_recordings, load_recording
 from glmlab.recordings.recording import Recording
 
 TWINS = ("h100-glm-4.7-tp4-splits", "h100-glm-5.1-reap-160-tp4-splits")
+FP8 = "h100-glm-4.7-tp4-fp8-splits"
 LAYERS = 2
+PRODUCTS = 8  # of quantized dense matrices in its two layers: q/k/v, o, gate and up, down; twice
 H100 = find_gpu("h100")
 EXPONENTS = (1.0, 1.5, 2.0, 3.0)
 TILE = 32
@@ -39,6 +41,8 @@ def main() -> None:
         experts(recording, setup)
         others(recording)
         attention(recording, setup)
+    if FP8 in list_recordings():
+        quantized(load_recording(FP8))
     host()
 
 
@@ -120,6 +124,26 @@ def attention(recording: Recording, setup: Setup) -> None:
             f" {split_sequence:.4f} us, program {program:.2f} GB/s, together {together:.0f} GB/s; off by"
             f" {math.sqrt((best.fun**2).mean()):.1%} ({off[0]:.2f} to {off[1]:.2f}), {len(times)} points"
         )
+
+
+def quantized(recording: Recording) -> None:
+    """What products with block-FP8 matrices take beyond their bytes, and their inputs to be quantized."""
+    plain = load_recording(TWINS[0])
+    recipe = recording.header.recipe
+    found = fit(recipe, H100, 1)
+    setup = Setup(found.recipe, found.model, H100, found.choices, constants())
+    parts = setup.weights[0].parts
+    size = sum(parts[part] for part in parts if part not in ("routed_experts", "embedding", "mtp"))
+    read_us = size / 1e3 / H100.bandwidth_gb_s / setup.constants.dense_bandwidth_share.value
+    beyond, inputs = [], []
+    for knobs in recording.points:
+        for context, batch in recording.header.workload.points:
+            ours = family_ms(recording, dict(knobs), context, batch)
+            beyond.append((ours["gemm"] * 1e3 - read_us) / PRODUCTS)
+            theirs = family_ms(plain, dict(knobs), context, batch)
+            inputs.append((ours["other"] - theirs["other"]) * 1e3 / PRODUCTS)
+    print(f"\n## {recording.header.title}\n")
+    print(f"quantized_matrix_us: beyond its bytes {_spread(beyond)}, its inputs {_spread(inputs)}")
 
 
 def host() -> None:

@@ -13,14 +13,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from glmlab.decode.attention import attention_floor_us
+from glmlab.decode.floor import kernels_ms
 from glmlab.decode.prediction import PredictedPoint
 from glmlab.gpus import find_gpu
 from glmlab.predictor import predict
 from glmlab.recipe import Recipe
 from glmlab.recipe_book import find_recipe
-from glmlab.recorded import load_recording
+from glmlab.recorded import list_recordings, load_recording
+from glmlab.recordings.recording import Recording
 
-TWINS = ("h100-glm-4.7-tp4-splits", "h100-glm-5.1-reap-160-tp4-splits")
+CALIBRATED_ON = (
+    "h100-glm-4.7-tp4-splits",
+    "h100-glm-5.1-reap-160-tp4-splits",
+    "h100-glm-4.7-tp4-fp8-splits",  # quantized_matrix_us
+)
 SHORT = 1024  # where a source does not say its context
 NO_PEERS = {"NCCL_P2P_DISABLE": "1"}
 
@@ -85,27 +91,34 @@ def main() -> None:
 
 # ---------------------------------------------------------------------- twins
 def twins() -> None:
-    """Device time of a step by kernel family, over all split counts; and attention at the engine's own."""
+    """Device time of a step by kernel family, over all split counts; * where the constants are from."""
     print("## Rank twins on an H100 (data/recorded): predicted over measured, device time, all splits\n")
     print("| twin | batch | context | attention | weights (gemm + moe) | whole step |")
     print("|---|---|---|---|---|---|")
-    off = []
-    for name in TWINS:
-        workload = load_recording(name).header.workload
-        for batch in workload.batch_sizes:
-            for context in workload.contexts:
-                ratios = list(_twin_ratios(name, context, batch))
-                cells = [_spread([ratio[family] for ratio in ratios]) for family in range(3)]
-                off += [abs(ratio[2] - 1) for ratio in ratios]
-                print(f"| {name.removesuffix('-splits')} | {batch} | {context:,} | {' | '.join(cells)} |")
-    print(f"\nWhole step: {len(off)} points, off by {statistics.median(off):.1%} (median),", end=" ")
-    print(f"{max(off):.0%} at most")
+    off: dict[bool, list[float]] = {True: [], False: []}
+    for name in list_recordings():
+        recording = load_recording(name)
+        if any(knob.startswith("attn_") for knob in recording.header.knobs):
+            continue  # tiles of attention, which no constant knows
+        mark = "*" if name in CALIBRATED_ON else ""
+        for context, batch in sorted(recording.header.workload.points, key=lambda point: point[::-1]):
+            ratios = list(_twin_ratios(recording, context, batch))
+            cells = [_spread([ratio[family] for ratio in ratios]) for family in range(3)]
+            off[name in CALIBRATED_ON] += [abs(ratio[2] - 1) for ratio in ratios]
+            print(f"| {name}{mark} | {batch} | {context:,} | {' | '.join(cells)} |")
+    for calibrated, label in ((True, "calibrated on"), (False, "others")):
+        if found := off[calibrated]:
+            print(
+                f"\nWhole step, {label}: {len(found)} points, off by {statistics.median(found):.1%}", end=" "
+            )
+            print(f"(median), {max(found):.0%} at most")
 
 
-def _twin_ratios(name: str, context: int, batch: int) -> Iterator[tuple[float, float, float]]:
-    """Predicted over measured of attention, weights and the whole step, for each split count."""
-    recording = load_recording(name)
+def _twin_ratios(recording: Recording, context: int, batch: int) -> Iterator[tuple[float, float, float]]:
+    """Predicted over measured of attention, weights and the whole step, for each point of the grid."""
     for knobs in recording.points:
+        if knobs.get("moe_tiles", "default") != "default":
+            continue
         points = [visit.measurement.point(context, batch) for visit in recording.visits_of(knobs)]
         family = {
             each: statistics.median((point.device_family_ms or {})[each] for point in points)
@@ -120,15 +133,15 @@ def _twin_ratios(name: str, context: int, batch: int) -> Iterator[tuple[float, f
 
 
 def _on_twin(recipe: Recipe, context: int, batch: int) -> tuple[float, float, float]:
-    """Attention, weights with the experts' launches, and the whole step, host left out; ms."""
+    """Attention, weights with the launches of experts and of quantized products, the whole step; ms."""
     found = predict(recipe, "h100", 1, contexts=(context,), batch_sizes=(batch,))
     setup, point = found.setup, found.points[0]
-    layers, constants = setup.shape.num_hidden_layers, setup.constants
-    attention = point.terms["kv"].value + layers * attention_floor_us(setup, batch, "value") / 1e3
-    experts = setup.shape.moe_layers * constants.expert_layer_us.value / 1e3
-    weights = point.terms["weights"].value + experts
-    others = layers * constants.layer_us["gqa" if setup.shape.attention == "gqa" else "mla"].value / 1e3
-    return attention, weights, attention + weights + others
+    layers, kv, read = setup.shape.num_hidden_layers, point.terms["kv"].value, point.terms["weights"].value
+    kernels = kernels_ms(setup, 0, batch, "value")
+    attention = layers * attention_floor_us(setup, batch, "value") / 1e3
+    kind = "gqa" if setup.shape.attention == "gqa" else "mla"
+    launches = kernels - attention - layers * setup.constants.layer_us[kind].value / 1e3
+    return attention + kv, read + launches, kv + read + kernels
 
 
 def _spread(ratios: list[float]) -> str:

@@ -92,12 +92,24 @@ class LinkConstants(_Facts):
         return self.nvlink if link == "nvlink" else self.pcie
 
 
+class MatrixConstants(_Facts):
+    """One constant for products that Triton computes, one for those of other backends."""
+
+    triton: Constant
+    others: Constant
+
+    def of(self, linear_backend: str | None) -> Constant:
+        """That of one ``linear_backend``."""
+        return self.triton if linear_backend == "triton" else self.others
+
+
 class Constants(_Facts):
     """All of them; what each means is said in the file."""
 
     dense_bandwidth_share: Constant
     expert_bandwidth_share: Constant
     expert_layer_us: Constant
+    quantized_matrix_us: MatrixConstants
     layer_us: dict[Literal["gqa", "mla", "mla+dsa"], Constant]
     host_step_ms: Constant
     pipeline_host_ms: Constant

@@ -5,6 +5,10 @@ from __future__ import annotations
 from glmlab.decode.attention import attention_floor_us
 from glmlab.decode.constants import Case
 from glmlab.decode.setup import Setup
+from glmlab.models.weight_table import Part
+from glmlab.ranks.weights import recipe_layout
+
+_QUANTIZING = ("fp8", "nvfp4", "mxfp4", "int8")  # formats whose kernels quantize activations, too
 
 
 def kernels_ms(setup: Setup, stage: int, sequences: int, case: Case) -> float:
@@ -27,7 +31,29 @@ def kernels_ms(setup: Setup, stage: int, sequences: int, case: Case) -> float:
     kind = "mla+dsa" if setup.sparse else "gqa" if setup.shape.attention == "gqa" else "mla"
     constants = setup.constants
     each = constants.layer_us[kind].at(case) + attention_floor_us(setup, sequences, case)  # type: ignore[index]
-    return (layers * each + with_experts * constants.expert_layer_us.at(case)) / 1e3
+    quantized = constants.quantized_matrix_us.of(setup.recipe.linear_backend).at(case)
+    products = _quantized_products(setup, layers, with_experts)
+    return (layers * each + with_experts * constants.expert_layer_us.at(case) + products * quantized) / 1e3
+
+
+def _quantized_products(setup: Setup, layers: int, with_experts: int) -> int:
+    """Products with dense matrices whose inputs have to be quantized, as vLLM fuses them.
+
+    Queries, keys and values are one product, MLA's two down-projections, too, and so are gate and up; kv_b is
+    absorbed, in 16 bits.
+    """
+    layout, shape = recipe_layout(setup.recipe, setup.model), setup.shape
+    counted: list[tuple[Part, int]] = [
+        ("attention", layers * (2 if shape.attention == "gqa" else 3)),
+        ("indexer", layers * 2 if setup.sparse else 0),
+        ("dense_ffn", (layers - with_experts) * 2),
+        ("shared_experts", with_experts * 2 if shape.n_shared_experts else 0),
+    ]
+    return sum(
+        number
+        for part, number in counted
+        if any(name.startswith(_QUANTIZING) for name, _, _ in layout.mix(part).formats)
+    )
 
 
 def waiting_ms(setup: Setup, device_ms: float, steps: int, case: Case) -> float:

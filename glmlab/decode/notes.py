@@ -64,9 +64,9 @@ def notes_on(setup: Setup, fit: Fit, points: Sequence[tuple[int, int]], asked: R
         )
     if setup.gpu.link == "nvlink" and min(batch for _, batch in points) <= _SMALL_BATCH:
         yield (
-            "on NVLink GPUs the published times of small batches are longer than predicted: GLM-5-FP8 on 8"
-            " B200 20.3 ms"
-            " against 10.1 (sglang), GLM-4.7-FP8 on 4 GB200 17.7 against 11.1 at batch 4 (TensorRT-LLM)"
+            "on NVLink GPUs published times of small batches are longer than predicted: GLM-5-FP8 on 8 B200"
+            " 20.3 ms against 12.2 (sglang), GLM-4.7-FP8 on 4 GB200 at batch 4 17.7 against 12.5"
+            " (TensorRT-LLM)"
         )
     if recipe.mtp_tokens:
         yield (
@@ -77,7 +77,7 @@ def notes_on(setup: Setup, fit: Fit, points: Sequence[tuple[int, int]], asked: R
     if recipe.enforce_eager or recipe.cudagraph_mode == "NONE":
         yield (
             "without CUDA graphs the host launches every kernel, which is not in here: the one published run"
-            " (GLM-4.7-FP8, 8 GPUs, sglang) took 3.6 times as long at batch 1, 1.1 times at 64"
+            " (GLM-4.7-FP8, 8 GPUs, sglang) took 3.3 times as long at batch 1, 1.1 times at 64"
         )
     if fit.count > fit.ranks:
         yield f"{counted(fit.count - fit.ranks, 'GPU')} of {fit.count} unused"

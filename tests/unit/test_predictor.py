@@ -112,6 +112,15 @@ def test_mla_keeps_its_latent_whole_where_gqa_divides_its_heads():
     assert gqa[0].terms["kv"].value == pytest.approx(4 * gqa[1].terms["kv"].value)
 
 
+def test_products_with_quantized_inputs_cost_a_launch_more_and_in_triton_many():
+    plan = {"model": "glm-4.5-air-fp8", "tensor_parallel": 2}
+    floors = [
+        of({**plan, "linear_backend": linear}).points[0].terms["floor"].value for linear in (None, "triton")
+    ]
+    plain = of({"model": "glm-4.5-air", "tensor_parallel": 2}).points[0].terms["floor"].value
+    assert plain < floors[0] < floors[1]
+
+
 def test_half_the_bytes_of_kv_take_half_the_time():
     wide = of({**GQA, "attention_backend": "FLASHINFER", "kv_cache_dtype": "bfloat16"}).points[3]
     narrow = of({**GQA, "attention_backend": "FLASHINFER", "kv_cache_dtype": "fp8"}).points[3]
