@@ -92,7 +92,10 @@ def plugin_registered() -> bool:
 
 def of_plugin(registered: bool, allowed: str | None) -> Iterator[DoctorFinding]:
     """Whether vLLM's processes will load glmlab; ``allowed`` is the value of ``VLLM_PLUGINS``."""
-    lost = "vLLM's processes will not load glmlab: no random weights and no live knobs there"
+    lost = (
+        "workers of several GPUs, and vllm serve, will not load glmlab: no random weights and no live knobs"
+        " there (an engine on one GPU loads it by itself)"
+    )
     if not registered:
         yield DoctorFinding(
             id="plugin-missing",
