@@ -3,9 +3,8 @@
 One engine for each value is started with it, and beside them one in each home that is changed. All of
 them stay, only one works at a time, and live and fresh take turns: what the GPU's clocks or the host do
 meanwhile happens to both. Those that were started with a value are children, also for the home
-``kernel``, since a process holds one engine. The one in this process starts first: TorchInductor times
-variants of its kernels and keeps what won in the compile cache, so engines that filled it at the same time
-would not run the same kernels, 1.5 % apart.
+``kernel``, since a process holds one engine. The one in this process starts first, so that all others find
+its kernels in the compile cache: of engines that filled the cache at the same time, two gave other tokens.
 """
 
 from __future__ import annotations
@@ -94,12 +93,14 @@ def compare(home: Literal["kernel", "child"], engines: dict[int | str, Engine]) 
     found: dict[int, list[tuple[float, float]]] = {value: [] for value in VALUES}
     fresh: dict[int, list[tuple[float, float]]] = {value: [] for value in VALUES}
     same: dict[int, list[float]] = {value: [] for value in VALUES}
+    families: dict[int, tuple[object, ...]] = {}
     for number in range(ROUNDS):
         for value in VALUES:
             report = live.apply(kv_splits=value)
             ours, theirs = live.measure(WORK), engines[value].measure(WORK)
             found[value].append(times(ours))
             fresh[value].append(times(theirs))
+            families[value] = tuple(m.points[0].device_family_ms for m in (ours, theirs))
             same[value].append(ours.same_tokens(theirs))
             print(
                 f"{home}, round {number}: {value:4} splits in {report.seconds:.2f} s, same {same[value][-1]}"
@@ -115,9 +116,14 @@ def compare(home: Literal["kernel", "child"], engines: dict[int | str, Engine]) 
             f" ({device / fresh_device - 1:+.2%}; rounds {', '.join(rounds)}),"
             f" wall live {wall:.3f} fresh {fresh_wall:.3f} ms ({wall / fresh_wall - 1:+.1%})"
         )
-        if abs(device / fresh_device - 1) >= 0.01 or wall / fresh_wall >= 1.25:
+        print(f"  by family, last round: live {families[value][0]} fresh {families[value][1]}")
+        if abs(device / fresh_device - 1) >= 0.01:
             failures.append(value)
+    walls = [a[1] / b[1] for value in VALUES for a, b in zip(found[value], fresh[value], strict=True)]
+    print(f"{home}: wall live / fresh {statistics.median(walls):.3f}, the middle of {len(walls)} pairs")
     assert not failures
+    # Of one pair it moves by a quarter either way; a host path that a change left slower moves the middle.
+    assert statistics.median(walls) < 1.1
     assert all(min(shares) == 1.0 for shares in same.values()), same
     if home == "kernel":
         now = gc.get_freeze_count()
