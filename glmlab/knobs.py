@@ -277,7 +277,7 @@ class KnobSpace:
         space: KnobSpace = self
         for name, value in params.items():
             space = space.with_value(name, value)
-        if space.allows(params):
+        if space.allows(params) or not set(space.plans[0]) <= set(params):
             return space
         plan = {name: params[name] for name in space.plans[0]}
         return KnobSpace(*space, plans=(*space.plans, plan))

@@ -14,6 +14,7 @@ from glmlab.engines.base import KnobStatus
 from glmlab.errors import InputError, KnobError
 from glmlab.knob_table import KNOBS
 from glmlab.knobs import KnobSpace
+from glmlab.plan_list import PLANS
 from glmlab.recipe import Recipe
 from glmlab.study_spec import StudySpec
 from glmlab.widgets.field_values import bounds, budget, listed_names, study_name, whole_numbers, with_contexts
@@ -69,6 +70,7 @@ class StudyDraft:
         others: dict[str, Any] = {
             "workload": {k: v for k, v in work.items() if k not in ("contexts", "batch_sizes", "new_tokens")},
             **spec.model_dump(mode="json", include={"start_timeout_s"}, exclude_defaults=True),
+            PLANS: spec.space.get(PLANS),
         }
         return cls(
             recipe=spec.base_recipe,
@@ -76,7 +78,7 @@ class StudyDraft:
             engine=spec.engine,
             home=spec.home,
             recording=", ".join(spec.recordings),
-            knobs={name: KnobEntry.of(body) for name, body in spec.space.items()},
+            knobs={name: KnobEntry.of(body) for name, body in spec.space.items() if name != PLANS},
             contexts=", ".join(map(str, spec.workload.contexts)),
             batch_sizes=", ".join(map(str, spec.workload.batch_sizes)),
             new_tokens=spec.workload.new_tokens,
@@ -159,7 +161,8 @@ class StudyDraft:
 
     def _space(self, status: Mapping[str, KnobStatus], refusals: dict[str, str]) -> dict[str, Any]:
         """The knobs that can be read, in their order; the others are refused, each for itself."""
-        if not self.knobs:
+        plans = self.others.get(PLANS)
+        if not self.knobs and not plans:
             refusals["space"] = "space: no knob is chosen; tick at least one and give its values"
             return {}
         bodies: dict[str, Any] = {}
@@ -172,10 +175,13 @@ class StudyDraft:
                 refusals[f"space.{name}"] = _shortened(error)
         try:
             if len(bodies) == len(self.knobs):
+                bodies = ({PLANS: plans} if plans else {}) | bodies
                 KnobSpace.parse(bodies, self.recipe)
         except InputError as error:
             found = re.match(r"space\.([a-z_0-9]+)", str(error))
-            refusals.setdefault(found[0] if found else "space", _shortened(error))
+            # Plans have no row of their own to say it in.
+            known = found is not None and found[1] in self.knobs
+            refusals.setdefault(found[0] if found and known else "space", _shortened(error))
         return bodies
 
     def _check(self, name: str, body: Any, status: KnobStatus | None) -> None:
@@ -223,9 +229,7 @@ class Judged:
             return ""
         space, trials = _grown(self.spec), self.spec.budget.trials
         points = space.upper_count
-        plans = 1
-        for name in space.rebuild:
-            plans *= space[name].count
+        plans = space.plan_count
         conditional = any(d.when for d in space)
         words = f"{'at most ' if conditional else ''}{points:,} point{_s(points)}"
         words += f" in {plans:,} plans, each an engine of its own" if plans > 1 else ", one engine"
@@ -238,12 +242,8 @@ class Judged:
 
 def _grown(spec: StudySpec) -> KnobSpace:
     """The space with the recipe's own values in it, which a study measures too."""
-    space = spec.knob_space
-    for dimension in space:
-        own = getattr(spec.base_recipe, dimension.name)
-        if own is not None:
-            space = space.with_value(dimension.name, own)
-    return space
+    own = {dimension.name: getattr(spec.base_recipe, dimension.name) for dimension in spec.knob_space}
+    return spec.knob_space.with_point({name: value for name, value in own.items() if value is not None})
 
 
 def _merged(before: Any, value: Any) -> Any:

@@ -9,6 +9,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from glmlab.errors import InputError, RecipeError
 from glmlab.knob_table import KNOBS
+from glmlab.plan_list import PLANS
 from glmlab.recipe import Recipe
 from glmlab.recipe_book import find_recipe, list_recipes
 from glmlab.yaml_text import dump_yaml, parse_yaml
@@ -70,6 +71,9 @@ def _space(space: Mapping[str, Any]) -> CommentedMap:
     """One line a knob, each with its reach."""
     lines = CommentedMap()
     for name, values in space.items():
+        if name == PLANS:
+            lines[name] = CommentedSeq(_flow(plan) for plan in values)  # one line a plan
+            continue
         lines[name] = _flow(values)
         lines.yaml_add_eol_comment(KNOBS[name].reach, name, column=40)
     return lines

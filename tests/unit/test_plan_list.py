@@ -168,3 +168,15 @@ def test_a_study_file_with_plans():
     spec = StudySpec.parse_text(text)
     assert pairs(spec.knob_space.plans) == [(2, 1), (1, 2)]
     assert spec.identity()["space"]["plans"][1] == {"tensor_parallel": 1, "pipeline_parallel": 2}
+
+
+def test_the_study_editor_carries_listed_plans_along():
+    pytest.importorskip("ipywidgets")
+    from glmlab.widgets.study_draft import StudyDraft
+
+    space_of = {"plans": PLANS, "max_num_seqs": [2, 4]}
+    spec = StudySpec.parse({"study": "s", "recipe": RECIPE, "space": space_of})
+    judged = StudyDraft.of(spec).judge()
+    assert judged.refusals == {}
+    assert StudySpec.parse_text(judged.text).knob_space.fingerprint == spec.knob_space.fingerprint
+    assert "in 4 plans" in judged.grid  # with the recipe's own
