@@ -1,54 +1,32 @@
-"""Every notebook of notebooks/: what is committed, and that it runs from top to bottom, twice."""
+"""Every notebook of notebooks/: what is committed, that it runs from top to bottom, and what it then says."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+import time
 from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
-from nbformat import NotebookNode
 
-FOLDER = Path(__file__).parents[2] / "notebooks"
-NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+import glmlab
+from tests.notebook_run import NOTEBOOKS, WIDGET, Run, parameter_cells, processes_in, read
 
-
-def read(path: Path) -> NotebookNode:
-    return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call,no-any-return]
+NAMES = [path.stem for path in NOTEBOOKS]
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
 
 
-class Run:
-    """A notebook as it is after it ran in ``folder``."""
-
-    def __init__(self, path: Path, folder: Path) -> None:
-        self._notebook = read(path)
-        NotebookClient(
-            self._notebook,
-            timeout=600,
-            kernel_name="python3",
-            resources={"metadata": {"path": str(folder)}},
-        ).execute()  # raises at the first cell that fails
-
-    def outputs(self, cell_id: str | None = None) -> Iterator[NotebookNode]:
-        """Outputs of one cell, or of all."""
-        for cell in self._notebook.cells:
-            if cell.cell_type == "code" and cell_id in (None, cell.id):
-                yield from cell.outputs
-
-    def text(self, cell_id: str) -> str:
-        """What a reader of a cell sees, as text or HTML."""
-        seen = []
-        for output in self.outputs(cell_id):
-            data = output.get("data", {})
-            seen.append(output.get("text") or data.get("text/html") or data.get("text/plain", ""))
-        return "\n".join(seen)
-
-
-def test_the_quickstart_is_there() -> None:
-    assert "00_quickstart" in [path.stem for path in NOTEBOOKS]
+def test_all_are_there() -> None:
+    assert NAMES == [
+        "00_quickstart",
+        "01_fit_and_check",
+        "02_kv_splits_live",
+        "03_tiles",
+        "04_parallelism",
+        "05_study_dashboard",
+        "06_export_and_verify",
+    ]
 
 
 @each_notebook
@@ -65,45 +43,212 @@ def test_what_is_committed_is_short_and_without_outputs(path: Path) -> None:
 
 
 @each_notebook
-def test_papermill_can_set_its_parameters(path: Path) -> None:
-    tagged = [cell for cell in read(path).cells if "parameters" in cell.metadata.get("tags", [])]
-    assert [cell.cell_type for cell in tagged] == ["code"]
+def test_it_begins_with_a_question_and_ends_with_the_answer(path: Path) -> None:
+    cells = read(path).cells
+    assert re.search(r"^\*.+\?\*$", cells[0].source, flags=re.MULTILINE)
+    assert "answer" in [cell.id for cell in cells]
+    assert "doctor(" in next(cell.source for cell in cells if cell.cell_type == "code")
 
 
-@pytest.mark.notebook
-@pytest.mark.timeout(1500)
 @each_notebook
-def test_it_runs_from_top_to_bottom_twice(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_papermill_can_set_its_parameters(path: Path) -> None:
+    assert [cell.cell_type for cell in parameter_cells(read(path))] == ["code"]
+
+
+@each_notebook
+def test_its_links_lead_somewhere(path: Path) -> None:
+    text = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+    for link in re.findall(r"\]\(([^)#]+)", text):
+        if not link.startswith("http"):
+            assert (path.parent / link).exists(), link
+
+
+# ---------------------------------------------------------------------------------------- running
+
+
+@pytest.fixture(autouse=True)
+def _logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLMLAB_LOGS", str(tmp_path / "logs"))
-    first = Run(path, tmp_path)
-    after_first = _contents(tmp_path / "quickstart-bundle")
-    second = Run(path, tmp_path)
-    for run in (first, second):
-        assert "error" not in [output.output_type for output in run.outputs()]
-    if path.stem == "00_quickstart":
-        _check_quickstart(first, tmp_path)
-        assert "starting" not in second.text("study")  # nothing was left to do
-        assert second.text("summary") == first.text("summary")
-        assert _contents(tmp_path / "quickstart-bundle") == after_first
 
 
-def _check_quickstart(run: Run, folder: Path) -> None:
-    assert "evidence: measured" in run.text("summary")
-    same = re.search(r"same tokens: ([0-9.]+)%", run.text("live"))
+def run(stem: str, folder: Path, **parameters: object) -> Run:
+    """A run that wrote nothing to stderr and left no process behind."""
+    done = Run(stem, folder, **parameters)
+    assert done.noise == []
+    # What vLLM has to say stands in its log, not in the notebook.
+    assert not re.search(r"WARNING|INFO \d\d-\d\d", done.text())
+    deadline = time.monotonic() + 20
+    while (left := processes_in(folder)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert left == []
+    return done
+
+
+in_full = pytest.mark.notebook
+patient = pytest.mark.timeout(1500)
+
+
+@in_full
+@patient
+def test_the_quickstart_runs_twice(tmp_path: Path) -> None:
+    first = run("00_quickstart", tmp_path)
+    files = _contents(tmp_path / "quickstart-bundle")
+    assert "evidence: measured" in first.text("summary")
+    same = re.search(r"same tokens: ([0-9.]+)%", first.text("live"))
     assert same is not None
     assert float(same[1]) > 90
-    # What vLLM has to say stands in its log, not in the notebook.
-    assert "max_num_seqs" in run.text("start")
-    for cell_id in ("start", "live", "close", "study"):
-        assert "WARNING" not in run.text(cell_id)
-        assert "stderr" not in [o.get("name") for o in run.outputs(cell_id)]
-    assert list((folder / "logs").glob("kernel-*.log"))
-    files = _contents(folder / "quickstart-bundle")
+    assert "max_num_seqs" in first.text("start")
+    assert list((tmp_path / "logs").glob("kernel-*.log"))
     assert set(files) == {"README.md", "env.sh", "evidence.json", "recipe.yaml", "serve.yaml"}
     for name in ("env.sh", "serve.yaml"):
-        assert files[name].decode().strip() in run.text("export")
+        assert files[name].decode().strip() in first.text("export")
+    second = run("00_quickstart", tmp_path)
+    assert "starting" not in second.text("study")  # nothing was left to do
+    assert second.text("summary") == first.text("summary")
+    assert _contents(tmp_path / "quickstart-bundle") == files
+
+
+@in_full
+@pytest.mark.parametrize(
+    ("gpu", "count", "fits"), [("rtx-pro-6000", 4, False), ("h200", 8, True)], ids=["as it is", "8 x h200"]
+)
+def test_01_says_what_fits_and_what_breaks(tmp_path: Path, gpu: str, count: int, fits: bool) -> None:
+    done = (
+        run("01_fit_and_check", tmp_path, GPU=gpu, COUNT=count) if fits else run("01_fit_and_check", tmp_path)
+    )
+    wish = glmlab.fit("glm-5.1-nvfp4", gpu, count)
+    wished, taken, breaks, changes = done.text("answer").strip().splitlines()
+    assert wish.fits is fits
+    told = (
+        f"fits, with {wish.kv_tokens:,}"
+        if fits
+        else f"does not fit, by {wish.short_bytes / 1e9:.1f} GB a GPU"
+    )
+    assert told in wished
+    assert "glm-5.1-reap-160" in taken
+    assert wished.endswith("(predicted)")
+    assert re.search(rf"\d+ of \d+ models fit {count} x {gpu} \(predicted\)", done.text("which"))
+    # Kernels of Hopper run on an H200, and nowhere on compute capability 12.
+    assert ("attention-backend-not-for-this-gpu" in breaks) is not fits
+    assert ("attention_backend = None (was FLASHMLA_SPARSE)" in changes) is not fits
+    assert "none of which blocks" in done.text("mend")
+    assert "seed" in done.text("trust")
+    assert WIDGET in done.kinds("hand")
+
+
+@in_full
+@patient
+def test_02_holds_the_claim_against_the_recording_and_plays_with_an_engine(tmp_path: Path) -> None:
+    done = run("02_kv_splits_live", tmp_path)
+    assert done.text("claim").count("(replayed)") == 3
+    for cell_id in ("claim", "chart", "map"):
+        assert [title.count("(replayed)") for title in done.titles(cell_id)] == [1], cell_id
+    assert WIDGET in done.kinds("workbench")
+    rounds = done.text("played").strip().splitlines()
+    assert [bool(re.search(r"cpu_split_kv = (True|False)", line)) for line in rounds] == [True] * 3
+    assert all(line.endswith("(measured)") for line in rounds)
+    same = re.findall(r"same tokens (\d+)%", done.text("played"))
+    assert len(same) == 2
+    assert min(map(int, same)) > 90
+    assert "the engine is closed" in done.text("play").lower()
+    assert "evidence: replayed" in done.text("sweep")
+    answer = done.text("answer")
+    factor = re.search(r"takes ([0-9.]+) times as long with 8 splits", answer)
+    assert factor is not None
+    assert float(factor[1]) > 3
+    assert "better than the baseline" in answer
+
+
+@in_full
+def test_03_finds_tiles_and_writes_what_vllm_reads(tmp_path: Path) -> None:
+    first = run("03_tiles", tmp_path)
+    assert "evidence: replayed" in first.text("study")
+    assert ["(replayed)" in title for title in first.titles("chart")] == [True]
+    assert "the name that vLLM looks for: True" in first.text("json")
+    assert "the same tiles when read back: True" in first.text("json")
+    assert "cannot be launched on: rtx-5090, rtx-pro-6000" in first.text("launches")
+    worth = re.search(r"best -([0-9.]+)%, worst \+([0-9.]+)% of 12 \(replayed\)", first.text("answer"))
+    assert worth is not None
+    second = run("03_tiles", tmp_path)
+    assert second.text("study") == first.text("study")
+
+
+@in_full
+@patient
+def test_04_starts_three_plans_and_every_rank_proves_its_state(tmp_path: Path) -> None:
+    done = run("04_parallelism", tmp_path)
+    assert len(re.findall(r": started in \d+ s, changed live in", done.text("engines"))) == 3
+    proof = done.words("proof")
+    assert proof.count("'cpu_split_kv': False") == 2 * 5  # in force, and ran with: one, two and two ranks
+    assert "True" not in proof
+    costs = re.findall(r"(?:one rank|(?:tensor|pipeline) parallel 2) ([0-9. ]+)", done.words("cost"))
+    assert [float(cells.split()[-1]) > 90 for cells in costs] == [True] * 3  # the same tokens, in percent
+    assert ["(measured)" in title for title in done.titles("compare")] == [True]
+    assert "no rule" in done.words("four")
+    assert done.text("twin").count("(replayed)") == 2
+    assert "(measured once, so no verdict)" in done.text("answer")
+
+
+@in_full
+def test_04_without_an_engine_keeps_to_what_can_be_computed(tmp_path: Path) -> None:
+    done = run("04_parallelism", tmp_path, ENGINE="replay")
+    assert "nothing was measured" in done.text("compare")
+    assert "(measured" not in done.text("answer")
+    assert "holds most KV" in done.text("answer")
+
+
+@in_full
+@patient
+@pytest.mark.parametrize("engine", ["cpu", "replay"])
+def test_05_steers_a_study_and_finds_it_again(tmp_path: Path, engine: str) -> None:
+    evidence = {"cpu": "measured", "replay": "replayed"}[engine]
+    first = run("05_study_dashboard", tmp_path, ENGINE=engine)
+    assert WIDGET in first.kinds("start")
+    assert "refused" not in first.text("steer")
+    assert "the engine is kept" in first.text("steer")
+    assert "the same session: True" in first.text("attach")
+    assert evidence in first.text("attach")
+    steered, again, result = first.text("answer").strip().splitlines()
+    assert re.search("Running > Pausing.* > Paused.* > Running > Finished, 6 trials done", steered)
+    assert again == f"found again: True; trials: 6 ({evidence})"
+    assert "not confirmed yet" not in result
+    assert all(f"({evidence})" in title for title in first.titles("charts"))
+    report = (tmp_path / "steered.html").read_text()
+    assert f"steered-{engine}" in report
+    assert f"with steered-{engine}" in first.text("share")
+
+    second = run("05_study_dashboard", tmp_path, ENGINE=engine)
+    assert second.text("summary") == first.text("summary")
+    assert "was tried as trial" in second.text("steer")
+
+
+@in_full
+@patient
+def test_06_serves_the_bundle_and_sees_it_in_force(tmp_path: Path) -> None:
+    done = run("06_export_and_verify", tmp_path)
+    files = _contents(tmp_path / "export-bundle")
+    assert set(files) == {"README.md", "env.sh", "evidence.json", "recipe.yaml", "serve.yaml"}
+    for name in set(files) - {"evidence.json"}:
+        assert files[name].decode().strip() in done.text("bundle")
+    assert json.loads(files["evidence.json"])["evidence"] == "measured"
+    assert "recipe.yaml is what was found: True" in done.text("evidence")
+    assert re.search(r"--config serve.yaml .*: up after \d+ s", done.text("serve"))
+    checks = done.words("did")
+    assert checks.count("True") == 4
+    assert "False" not in checks
+    assert '{"cpu_attn_isa":"vec16"}' in checks
+    assert "in force: True, by 4 checks" in done.text("answer")
+
+
+@in_full
+def test_06_serves_nothing_that_was_not_measured(tmp_path: Path) -> None:
+    done = run("06_export_and_verify", tmp_path, ENGINE="replay")
+    assert "REPLAYED, NOT MEASURED" in (tmp_path / "export-bundle" / "serve.yaml").read_text()
+    assert "Nothing was measured when this was tuned" in done.text("bundle")
+    assert "what the numbers are: replayed" in done.text("evidence")
+    assert "not served" in done.text("serve")
+    assert "in force" not in done.text("answer")
+    assert "(replayed from a recording)" in done.text("answer")
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
