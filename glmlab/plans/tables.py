@@ -37,7 +37,8 @@ def plans_tables(found: RankedPlans) -> RenderableType:
         if len(found.possible) > len(shown):
             parts.append(Text(f"and {len(found.possible) - len(shown)} slower ones: --json lists all"))
         parts += [Text(_CAPTION, style="dim"), Text(""), _terms(found, shown), Text("")]
-        parts += list(_remarks(found))
+        for line, labels in _remarks(found):
+            parts += [Text(_listed(labels), style="bold"), _indented(line)]
     for reason, labels in _reasons(found):
         parts += [Text(f"not possible: {_listed(labels)}", style="red"), _indented(reason)]
     parts += [Text(f"note: {note}", style="yellow") for note in (*found.notes, *_notes(found))]
@@ -57,13 +58,15 @@ def plans_html(found: RankedPlans) -> str:
         )
         caption = escape(_caption_of(batch))
         tables += f"<table><caption>{caption}</caption><tr>{heads}</tr>{rows}</table>"
-    blocked = "".join(
-        f"<li><b>{escape(_listed(labels))}</b>: {escape(reason)}</li>" for reason, labels in _reasons(found)
+    remarks, blocked = (
+        "".join(f"<li><b>{escape(_listed(labels))}</b>: {escape(line)}</li>" for line, labels in lines)
+        for lines in (_remarks(found), _reasons(found))
     )
     notes = "".join(f"<li>{escape(note)}</li>" for note in (*found.notes, *_notes(found)))
     return (
         f"<p><b>{escape(_title(found))}</b></p>{tables}<p><small>{escape(_CAPTION)}</small></p>"
         f"<p><b>{escape(_verdict(found))}</b></p>"
+        + (f"<ul>{remarks}</ul>" if remarks else "")
         + (f"<details><summary>not possible</summary><ul>{blocked}</ul></details>" if blocked else "")
         + (f"<ul>{notes}</ul>" if notes else "")
     )
@@ -125,16 +128,14 @@ def _terms(found: RankedPlans, shown: tuple[JudgedPlan, ...]) -> Table:
     return rows
 
 
-def _remarks(found: RankedPlans) -> Iterator[RenderableType]:
-    """Each remark once, after the plans that it is about."""
+def _remarks(found: RankedPlans) -> Iterator[tuple[str, list[str]]]:
+    """Each remark once, with the plans that it is about."""
     about: dict[str, list[str]] = {}
     for each in found.possible[:_MOST_ROWS]:
         own = (f"rule {rule} warns: glmlab check" for rule in each.warnings if rule not in found.warnings)
         for line in (*each.remarks, *own):
             about.setdefault(line, []).append(each.plan.label)
-    for line, labels in about.items():
-        yield Text(_listed(labels), style="bold")
-        yield _indented(line)
+    yield from about.items()
 
 
 # ---------------------------------------------------------------------- all others
