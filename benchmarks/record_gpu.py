@@ -226,7 +226,7 @@ def workload_of(step: str, long: int) -> Workload:
 
 def record(engine: Engine, kind: str, step: str, asked: argparse.Namespace) -> None:
     this = KINDS[kind]
-    what = {"tiles": "Tiles", "costs": "Ten KV splits at one context", "moe": "Tiles of fused MoE with"}
+    what = {"tiles": "Tiles", "costs": "Ten KV splits at one context", "moe": "Tiles of fused MoE, engine"}
     if step == "tiles":
         points = [{"kv_splits": splits, **tile} for splits in this["best"] for tile in this["tiles"]]
     elif step == "moe":
