@@ -57,6 +57,7 @@ class Run:
 
     def outputs(self, cell_id: str | None = None) -> Iterator[NotebookNode]:
         """Outputs of one cell, or of all."""
+        assert cell_id is None or cell_id in [cell.id for cell in self._notebook.cells], cell_id
         for cell in self._notebook.cells:
             if cell.cell_type == "code" and cell_id in (None, cell.id):
                 yield from cell.outputs

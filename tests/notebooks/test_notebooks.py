@@ -113,11 +113,10 @@ def test_the_quickstart_runs_twice(tmp_path: Path) -> None:
     ("gpu", "count", "fits"), [("rtx-pro-6000", 4, False), ("h200", 8, True)], ids=["as it is", "8 x h200"]
 )
 def test_01_says_what_fits_and_what_breaks(tmp_path: Path, gpu: str, count: int, fits: bool) -> None:
-    done = (
-        run("01_fit_and_check", tmp_path, GPU=gpu, COUNT=count) if fits else run("01_fit_and_check", tmp_path)
-    )
+    other = {"GPU": gpu, "COUNT": count} if fits else {}
+    done = run("01_fit_and_check", tmp_path, **other)
     wish = glmlab.fit("glm-5.1-nvfp4", gpu, count)
-    wished, taken, breaks, changes = done.text("answer").strip().splitlines()
+    wished, taken, pace, breaks, changes = done.text("answer").strip().splitlines()
     assert wish.fits is fits
     told = (
         f"fits, with {wish.kv_tokens:,}"
@@ -127,12 +126,13 @@ def test_01_says_what_fits_and_what_breaks(tmp_path: Path, gpu: str, count: int,
     assert told in wished
     assert "glm-5.1-reap-160" in taken
     assert wished.endswith("(predicted)")
+    assert re.search(r"\d+ tokens/s \(\d+ to \d+, predicted\)", pace)
     assert re.search(rf"\d+ of \d+ models fit {count} x {gpu} \(predicted\)", done.text("which"))
     # Kernels of Hopper run on an H200, and nowhere on compute capability 12.
     assert ("attention-backend-not-for-this-gpu" in breaks) is not fits
     assert ("attention_backend = None (was FLASHMLA_SPARSE)" in changes) is not fits
     assert "none of which blocks" in done.text("mend")
-    assert "seed" in done.text("trust")
+    assert "seed" in done.text("fast")
     assert WIDGET in done.kinds("hand")
 
 
@@ -153,9 +153,9 @@ def test_02_holds_the_claim_against_the_recording_and_plays_with_an_engine(tmp_p
     assert "the engine is closed" in done.text("play").lower()
     assert "evidence: replayed" in done.text("sweep")
     answer = done.text("answer")
-    factor = re.search(r"takes ([0-9.]+) times as long with 8 splits", answer)
-    assert factor is not None
-    assert float(factor[1]) > 3
+    ratio = re.search(r"8 splits against vLLM's own: .* x ([0-9.]+) \(([0-9.]+) to ([0-9.]+)\)", answer)
+    assert ratio is not None
+    assert 3 < float(ratio[2]) < float(ratio[1]) < float(ratio[3])
     assert "better than the baseline" in answer
 
 
@@ -166,9 +166,9 @@ def test_03_finds_tiles_and_writes_what_vllm_reads(tmp_path: Path) -> None:
     assert ["(replayed)" in title for title in first.titles("chart")] == [True]
     assert "the name that vLLM looks for: True" in first.text("json")
     assert "the same tiles when read back: True" in first.text("json")
-    assert "cannot be launched on: rtx-5090, rtx-pro-6000" in first.text("launches")
-    worth = re.search(r"best -([0-9.]+)%, worst \+([0-9.]+)% of 12 \(replayed\)", first.text("answer"))
-    assert worth is not None
+    assert "cannot be launched on: rtx-5090, rtx-pro-6000" in first.text("tables")
+    assert re.search(r"best -[0-9.]+%, worst \+[0-9.]+%, of 12 \(replayed\)", first.text("answer"))
+    assert first.text("experts").count("(replayed)") == 5  # four batch sizes, and the table
     second = run("03_tiles", tmp_path)
     assert second.text("study") == first.text("study")
 
@@ -184,7 +184,7 @@ def test_04_starts_three_plans_and_every_rank_proves_its_state(tmp_path: Path) -
     costs = re.findall(r"(?:one rank|(?:tensor|pipeline) parallel 2) ([0-9. ]+)", done.words("cost"))
     assert [float(cells.split()[-1]) > 90 for cells in costs] == [True] * 3  # the same tokens, in percent
     assert ["(measured)" in title for title in done.titles("compare")] == [True]
-    assert "no rule" in done.words("four")
+    assert "TP2 x PP2" in done.words("four")
     assert done.text("twin").count("(replayed)") == 2
     assert "(measured once, so no verdict)" in done.text("answer")
 
@@ -194,7 +194,7 @@ def test_04_without_an_engine_keeps_to_what_can_be_computed(tmp_path: Path) -> N
     done = run("04_parallelism", tmp_path, ENGINE="replay")
     assert "nothing was measured" in done.text("compare")
     assert "(measured" not in done.text("answer")
-    assert "holds most KV" in done.text("answer")
+    assert re.search(r"fastest: TP4, \d+ tokens/s", done.text("answer"))
 
 
 @in_full
@@ -217,6 +217,8 @@ def test_05_steers_a_study_and_finds_it_again(tmp_path: Path, engine: str) -> No
     assert f"steered-{engine}" in report
     assert f"with steered-{engine}" in first.text("share")
 
+    if engine == "replay":
+        return  # once is enough
     second = run("05_study_dashboard", tmp_path, ENGINE=engine)
     assert second.text("summary") == first.text("summary")
     assert "was tried as trial" in second.text("steer")
