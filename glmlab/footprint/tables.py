@@ -116,7 +116,7 @@ def fit_html(found: Fit) -> str:
     )
     return (
         f"<div><b>{escape(_title(found))}</b><br><b>{escape(verdict(found))}</b><ul>{reasons}</ul>"
-        f"<table style='width:100%'>{bars}</table><div>{legend}</div>"
+        f"<table style='width:100%;table-layout:auto'>{bars}</table><div>{legend}</div>"
         f"<div>{escape(_tokens(found))}</div>"
         f"<details><summary>parts of one GPU</summary><table><tr><th>part</th><th>GB</th><th>GiB</th>"
         f"<th>± GB</th><th>evidence</th><th>how</th></tr>{rows}</table></details>"

@@ -265,10 +265,13 @@ class Model(BaseModel):
         from html import escape
 
         def row(*cells: Any, tag: str = "td") -> str:
-            return "<tr>" + "".join(f"<{tag}>{escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
+            written = (f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in cells)
+            style = " style='text-align:left'"
+            return "<tr>" + "".join(f"<{tag}{style}>{escape(text)}</{tag}>" for text in written) + "</tr>"
 
         body = self.to_json()
-        rows = [row(key.replace("_", " "), body[key]) for key in ("title", *_SIZES, "disk_bytes", "note")]
+        facts = ("title", *_SIZES, "disk_bytes", "note")
+        rows = [row(key.replace("_", " "), body[key]) for key in facts if body[key] not in (None, "")]
         html = f"<b>{escape(self.name)}</b><table>{''.join(rows)}</table>"
         if body["disagreements"]:
             keys = ("what", "seed", "card", "config", "used", "source")
