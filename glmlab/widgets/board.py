@@ -9,7 +9,7 @@ import ipywidgets as W
 
 from glmlab.session import Event, Session, SessionStatus
 from glmlab.theme import Theme, check_theme
-from glmlab.widgets.board_charts import CHARTS, BoardChart
+from glmlab.widgets.board_charts import CHARTS, BoardChart, Lens
 from glmlab.widgets.chart_box import ChartBox
 from glmlab.widgets.controls import Controls
 from glmlab.widgets.engine_gate import EngineGate
@@ -69,17 +69,25 @@ class Board(W.VBox):
             style={"description_width": "initial"},
             layout=W.Layout(width="min(100%, 28em)"),
         )
-        self.choice.observe(self.notice.guarded(lambda _: self._choose()), names="value")
+        self.knob = _lens("of knob", "Whose values the lines or rows of the chart are")
+        self.batch = _lens("batch", "Requests at once that the chart is about")
+        for choice in (self.choice, self.knob, self.batch):
+            choice.observe(self.notice.guarded(lambda _: self._choose()), names="value")
         self._is_own_painter = painter is None
         self.painter = painter or Painter(self.notice.tell)
         self.painter.add(self.paint)
+        # What is rarely wanted stands below what is watched.
+        self.controls.children = [
+            each for each in self.controls.children if each is not self.controls.further
+        ]
         super().__init__(
             [
                 stylesheet(),
                 self.controls,
                 self.progress,
-                self.choice,
+                W.HBox([self.choice, self.knob, self.batch], layout=W.Layout(flex_flow="row wrap")),
                 self.chart_box,
+                self.controls.further,
                 self.journal,
                 self.notice,
             ]
@@ -99,6 +107,7 @@ class Board(W.VBox):
             self._is_chart_stale = True
             self.journal.clear()
             self.notice.clear()
+        self._offer(session)
         self.controls.session = session
         self.paint()
         if self._is_own_painter:
@@ -109,6 +118,32 @@ class Board(W.VBox):
         """The chart that is shown."""
         found: BoardChart = self.choice.value
         return found
+
+    @property
+    def lens(self) -> Lens:
+        """What the chart is about."""
+        session = self._session
+        if session is None:
+            return Lens()
+        # What was chosen for another study says nothing of this one.
+        knob = self.knob.value if self.knob.value in session.spec.knob_space else None
+        batch = self.batch.value if self.batch.value in session.spec.workload.batch_sizes else None
+        return Lens(knob, batch)
+
+    def _offer(self, session: Session | None) -> None:
+        """What a study's charts can be about."""
+        for choice, values in (
+            (self.knob, [d.name for d in session.spec.knob_space] if session else []),
+            (self.batch, sorted(session.spec.workload.batch_sizes) if session else []),
+        ):
+            choice.options = [("chosen by the chart", None), *((str(value), value) for value in values)]
+        self._enable()
+
+    def _enable(self) -> None:
+        for name, choice in (("knob", self.knob), ("batch", self.batch)):
+            is_of_use = name in self.chart.looks_at
+            if choice.disabled is is_of_use:
+                choice.disabled = not is_of_use
 
     def show(self, chart: int) -> None:
         """Show the chart of this place in the list."""
@@ -127,6 +162,7 @@ class Board(W.VBox):
 
     def _choose(self) -> None:
         self._is_chart_stale = True
+        self._enable()
         # In the painter's thread where it runs; a large chart would keep the click waiting.
         if self.painter.is_running:
             return
@@ -162,7 +198,7 @@ class Board(W.VBox):
     def _draw(self, session: Session) -> None:
         chart = self.chart
         self.chart_box.show(
-            chart.read(session), lambda data: chart.draw(data, self._theme), newest=chart.newest
+            chart.read(session, self.lens), lambda data: chart.draw(data, self._theme), newest=chart.newest
         )
 
     def close(self) -> None:
@@ -172,6 +208,17 @@ class Board(W.VBox):
         for part in _all_below(self):
             part.close()
         super().close()
+
+
+def _lens(label: str, tooltip: str) -> W.Dropdown:
+    return W.Dropdown(
+        options=[("chosen by the chart", None)],
+        description=label,
+        tooltip=tooltip,
+        disabled=True,
+        style={"description_width": "initial"},
+        layout=W.Layout(width="auto", margin="2px 0 2px 1em"),
+    )
 
 
 def _all_below(box: Any) -> list[W.Widget]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from glmlab.errors import SessionError
 from glmlab.storage_url import shown
 from glmlab.ticker import Worker
+from glmlab.widgets.study_file_panel import LINK
 from glmlab.widgets.task_row import TaskRow
 
 if TYPE_CHECKING:
@@ -62,8 +63,9 @@ class DashboardRow(TaskRow):
                 return ""
         url = escape(self._served.url, quote=True)
         return (
-            f"<p>Served at <a href='{url}' target='_blank' rel='noopener'>{url}</a>, for this machine only,"
-            f" until this display is closed. Storage: <code>{escape(shown(self._storage))}</code></p>"
+            f"<p>Served at <a style='{LINK}' href='{url}' target='_blank' rel='noopener'>{url}</a>, for this"
+            " machine only, until this display is closed."
+            f" Storage: <code>{escape(shown(self._storage))}</code></p>"
         )
 
     def _end(self) -> None:

@@ -10,6 +10,7 @@ import ipywidgets as W
 from glmlab.widgets.style import html
 
 LABEL = "8em"
+_BESIDE = 24  # characters that stand beside an input in a narrow column
 
 
 class Field(W.HBox):
@@ -26,8 +27,9 @@ class Field(W.HBox):
     def __init__(self, control: Any, hint: str = "") -> None:
         self.control, self._hint = control, hint
         self.refusal = ""
-        self._beside = html(_hint(hint), flex="1 1 7em", min_width="0")
+        self._beside = html()
         super().__init__([control, self._beside], layout=W.Layout(flex_flow="row wrap", align_items="center"))
+        self._say()
 
     @property
     def value(self) -> Any:
@@ -37,14 +39,21 @@ class Field(W.HBox):
         """What stands beside it while nothing is wrong."""
         if text != self._hint:
             self._hint = text
-            if not self.refusal:
-                self._beside.value = _hint(text)
+            self._say()
 
     def refuse(self, why: str) -> None:
         """Say what is wrong, or with an empty text that nothing is."""
         if why != self.refusal:
             self.refusal = why
-            self._beside.value = refusal_html(why) if why else _hint(self._hint)
+            self._say()
+
+    def _say(self) -> None:
+        text = self.refusal or self._hint
+        # What is long has a line of its own, below the input.
+        is_long = len(text) > _BESIDE
+        self._beside.layout.flex = f"1 1 calc(100% - {LABEL})" if is_long else "1 1 6em"
+        self._beside.layout.margin = f"0 0 4px {LABEL}" if is_long else "0"
+        self._beside.value = refusal_html(self.refusal) if self.refusal else _hint(self._hint)
 
 
 def refusal_html(why: str) -> str:

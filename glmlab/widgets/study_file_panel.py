@@ -13,6 +13,9 @@ from glmlab.widgets.field import text_input
 from glmlab.widgets.notice import Notice
 from glmlab.widgets.style import framed, html
 
+# The sheet of the front end makes links look like text here.
+LINK = "color:var(--jp-content-link-color,#1976d2);text-decoration:underline"
+
 
 class StudyFilePanel(W.VBox):
     """Shows a study file and writes it where one says."""
@@ -58,7 +61,7 @@ class StudyFilePanel(W.VBox):
             data = base64.b64encode(text.encode()).decode()
             file = escape(f"{name}.yaml", quote=True)
             self._link.value = framed(
-                f"<a download='{file}' href='data:text/yaml;base64,{data}'"
+                f"<a style='{LINK}' download='{file}' href='data:text/yaml;base64,{data}'"
                 " title='To the computer on which this page is shown'>Download</a>"
                 f" · run it anywhere with <code>glmlab tune {file}</code>"
             )

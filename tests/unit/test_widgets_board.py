@@ -16,7 +16,7 @@ from glmlab.session import Session, SessionState
 from glmlab.session.events import EventLog
 from glmlab.session.state import SessionStatus, actions
 from glmlab.widgets.board import Board
-from glmlab.widgets.board_charts import CHARTS, BoardChart
+from glmlab.widgets.board_charts import CHARTS, BoardChart, Lens
 from glmlab.widgets.chart_box import ChartBox
 from glmlab.widgets.journal import KEPT
 from glmlab.widgets.table_twin import cell, table_html
@@ -166,6 +166,25 @@ def test_every_chart_is_drawn_with_a_table_of_its_numbers(make, chart):
     assert output["data"]["application/vnd.plotly.v1+json"]["data"]
 
 
+def test_what_a_chart_is_about_can_be_chosen(make):
+    session, board = make(scripted_start(split_helps), workload={"contexts": [64], "batch_sizes": [1, 2]})
+    session.start()
+    session.wait()
+    rest(session, board)
+    assert board.knob.disabled
+    assert board.batch.disabled
+    board.show(1)
+    assert board.chart_box.data.knob == "cpu_split_kv"
+    assert (board.knob.disabled, board.batch.disabled) == (False, True)
+    board.knob.value = "block_size"
+    assert board.chart_box.data.knob == "block_size"
+    board.show(2)
+    board.batch.value = 2
+    assert "batch 2" in board.chart_box.data.title
+    board.session = None
+    assert board.knob.value is None
+
+
 def test_a_table_is_not_written_while_it_is_folded_in(make):
     session, board = make(scripted_start(split_helps))
     session.start()
@@ -255,9 +274,9 @@ def test_however_many_trials_come_a_look_paints_once_and_only_the_chart_that_is_
     drawn: list[str] = []
 
     def counted(chart: BoardChart) -> BoardChart:
-        def read(session: Session) -> Any:
+        def read(session: Session, lens: Lens) -> Any:
             drawn.append(chart.label)
-            return chart.read(session)
+            return chart.read(session, lens)
 
         return dataclasses.replace(chart, read=read)
 
@@ -386,7 +405,7 @@ def test_a_live_chart_keeps_its_widget_over_charts():
     canvas = box.children[0]
     session: Any = Many()
     session.add(3)
-    for data, draw in [(chart.read(session), chart.draw) for chart in CHARTS]:
+    for data, draw in [(chart.read(session, Lens()), chart.draw) for chart in CHARTS]:
         box.show(data, functools.partial(_in_light, draw))
     assert box.children[0] is canvas
     assert box.painted == len(CHARTS)
@@ -406,7 +425,7 @@ def test_without_anywidget_the_chart_is_an_output(monkeypatch):
     assert not box.is_live
     session: Any = Many()
     session.add(3)
-    box.show(CHARTS[0].read(session), lambda data: CHARTS[0].draw(data, "auto"))
+    box.show(CHARTS[0].read(session, Lens()), lambda data: CHARTS[0].draw(data, "auto"))
     [output] = box.children[0].outputs
     assert output["data"]["text/plain"] == "Trials of unit: tpot_ms (measured)"
 
