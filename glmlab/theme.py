@@ -155,6 +155,8 @@ def _template(theme: Theme) -> go.layout.Template:
     }
     hover_text = "#333333" if theme == "auto" else drawn.text
     layout = {
+        # A button that uploads measurements has no place beside them.
+        "modebar": {"remove": ["sendChartToCloud"]},
         "colorway": list(COLOURS),
         "colorscale": {"sequential": SEQUENTIAL},
         "paper_bgcolor": drawn.paper,
