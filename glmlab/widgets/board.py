@@ -157,16 +157,15 @@ class Board(W.VBox):
     @is_visible.setter
     def is_visible(self, is_visible: bool) -> None:
         self._is_visible = is_visible
-        if is_visible:
+        if is_visible and not self.painter.wake():
             self.paint()
 
     def _choose(self) -> None:
         self._is_chart_stale = True
         self._enable()
-        # In the painter's thread where it runs; a large chart would keep the click waiting.
-        if self.painter.is_running:
-            return
-        self.paint()
+        # In the painter's thread: a large chart would keep the click waiting.
+        if not self.painter.wake():
+            self.paint()
 
     # ------------------------------------------------------------------ painting
     def paint(self) -> None:

@@ -65,11 +65,13 @@ class Painter:
         """Whether its thread is there."""
         return self._ticker.is_running
 
-    def wake(self) -> None:
-        """Paint at once, and go on as long as the session does."""
+    def wake(self) -> bool:
+        """Paint soon, in its own thread, and go on as long as the session does; whether it will."""
         with self._guard:
-            if self._session is not None and not self._is_closed:
-                self._ticker.start()
+            if self._session is None or self._is_closed:
+                return False
+            self._ticker.start()
+            return True
 
     def close(self) -> None:
         """Paint no more."""

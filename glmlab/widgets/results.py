@@ -11,7 +11,7 @@ import ipywidgets as W
 from glmlab.errors import ExportError, SessionError
 from glmlab.export import Bundle, export_bundle
 from glmlab.figures import draw_rounds
-from glmlab.session import Session, SessionState
+from glmlab.session import Session, SessionState, SessionStatus
 from glmlab.storage import StudyStore
 from glmlab.summary import Summary
 from glmlab.theme import Theme, check_theme
@@ -146,7 +146,7 @@ class Results(W.VBox):
     @is_visible.setter
     def is_visible(self, is_visible: bool) -> None:
         self._is_visible = is_visible
-        if is_visible:
+        if is_visible and not self.painter.wake():
             self.paint()
 
     # ------------------------------------------------------------------ painting
@@ -165,14 +165,15 @@ class Results(W.VBox):
             if not self._is_stale or not self._is_visible:
                 return
             self._is_stale = False
+            status = session.status  # first: what it says of the end is then true of the summary
             summary = session.summary()
-            self.verdict.value = framed(verdict_html(summary, session.status))
+            self.verdict.value = framed(verdict_html(summary, status))
             if summary is not None:
                 self.changes.value = framed(changes_html(summary, session.records(), session.spec))
                 self.cost.value = framed(cost_html(summary))
             self.chart_box.show(rounds_of(session), lambda data: draw_rounds(data, self._theme))
             self._allow(session, summary)
-            self._tell_rounds(session, summary)
+            self._tell_rounds(status, summary)
 
     def _allow(self, session: Session | None, summary: Summary | None) -> None:
         """Enable what can be done now; say why not of the rest."""
@@ -190,12 +191,13 @@ class Results(W.VBox):
         self.export.allow(unsure or busy)
         self.report.allow(none or ("" if summary else "nothing is stored yet"))
 
-    def _tell_rounds(self, session: Session, summary: Summary | None) -> None:
+    def _tell_rounds(self, status: SessionStatus, summary: Summary | None) -> None:
         """Say so if the confirmation that was asked for could not have as many rounds."""
-        if session.is_active or not self._asked_rounds or summary is None or summary.verdict is None:
+        is_over = not status.state.is_active
+        if not is_over or not self._asked_rounds or summary is None or summary.verdict is None:
             return
         asked, self._asked_rounds = self._asked_rounds, 0
-        if summary.verdict.rounds < asked and session.status.state is SessionState.FINISHED:
+        if summary.verdict.rounds < asked and status.state is SessionState.FINISHED:
             self.notice.say(
                 f"{asked} rounds were asked for, {summary.verdict.rounds} could be had; the study's messages"
                 " say why. A recording has only so many visits to a point",
@@ -226,9 +228,9 @@ class Results(W.VBox):
         further = self.rounds.value
         if further < 1:
             raise SessionError(f"further rounds = {further}: expected 1 or more")
-        self._asked_rounds = max(summary.verdict.rounds + further, _FURTHER)
-        session.confirm(self._asked_rounds)
-        self.paint()
+        rounds = max(summary.verdict.rounds + further, _FURTHER)
+        session.confirm(rounds)
+        self._asked_rounds, self._is_stale = rounds, True
         wake(session)
 
     def _export(self, directory: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,9 +98,8 @@ def test_it_continues_to_a_verdict(bench, storage):
     until(lambda: not bench.painter.is_running)
     assert board(bench).progress.bar.description == "6 of 6 trials"
     bench.tabs.selected_index = TABS.index("Results")
-    assert "evidence: measured" in words(bench.results.verdict) or "nothing had to be" in words(
-        bench.results.verdict
-    )
+    # A win or a tie of rivals has its evidence; a tie without a rival needs none.
+    until(lambda: re.search("evidence: measured|nothing had to be confirmed", words(bench.results.verdict)))
 
 
 def test_the_exported_files_are_there(bench, tmp_path):
@@ -131,7 +131,7 @@ def test_an_aborted_engine_is_gone_and_the_study_is_intact(bench, storage):
     assert board(bench).controls.buttons["abort"].description.startswith("Kill it now")
     click(bench, "abort")
     until(lambda: second.status.state is SessionState.ABORTED)
-    assert not any(psutil.pid_exists(pid) for pid in pids)
+    until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
     found = attach("aborted", storage)
     assert [record.status for record in found.records()][:1] == ["complete"]
     second.close()
@@ -142,6 +142,7 @@ def test_a_new_kernel_finds_everything_again(bench, storage):
     again = Workbench(session=attach("tiny-glm4-moe-sweep", storage))
     again.tabs.selected_index = TABS.index("Sweep")
     assert again.sweep.board.progress.bar.value == 6
+    until(lambda: board(again).chart_box.data is not None)
     assert board(again).chart_box.data.trial
     again.close()
     bench.close()

@@ -72,6 +72,13 @@ def move(bench: Workbench, name: str, text: str) -> None:
     row.move(text)
 
 
+def turn(bench: Workbench, tab: str) -> None:
+    """Turn to a tab of a workbench whose session rests; what is there is then drawn."""
+    bench.tabs.selected_index = TABS.index(tab)
+    if bench.session is not None and bench.session.status.state != "new":
+        until(lambda: not bench.painter.is_running)
+
+
 def run(bench: Workbench) -> Any:
     until(lambda: bench.session is not None)
     assert bench.session is not None
@@ -193,10 +200,10 @@ def test_only_the_tab_that_is_shown_is_drawn(make, engines):
     until(lambda: not bench.painter.is_running)
     board, results = bench.sweep.board, bench.results
     assert (board.chart_box.painted, results.chart_box.painted) == (0, 0)
-    bench.tabs.selected_index = TABS.index("Results")
+    turn(bench, "Results")
     assert (board.chart_box.painted, results.chart_box.painted) == (0, 1)
     assert words(results.verdict).startswith("Win")
-    bench.tabs.selected_index = TABS.index("Sweep")
+    turn(bench, "Sweep")
     assert (board.chart_box.painted, results.chart_box.painted) == (1, 1)
 
 
@@ -217,8 +224,8 @@ def test_attach_shows_a_running_study_in_every_view(make, gate, url):
         gate.open(1000)
         session.wait()
         until(lambda: not bench.painter.is_running)
-        bench.tabs.selected_index = TABS.index("Results")
-        assert words(bench.results.verdict).startswith("Win")
+        turn(bench, "Results")
+        until(lambda: words(bench.results.verdict).startswith("Win"))
 
 
 def test_after_a_restart_the_views_come_back_from_the_storage(make, url):
@@ -228,9 +235,10 @@ def test_after_a_restart_the_views_come_back_from_the_storage(make, url):
     found = attach("unit", url)
     assert found is not session
     bench = make(None, session=found)
-    bench.tabs.selected_index = TABS.index("Results")
-    assert words(bench.results.verdict).startswith("Win")
-    bench.tabs.selected_index = TABS.index("Sweep")
+    turn(bench, "Results")
+    until(lambda: words(bench.results.verdict).startswith("Win"))
+    turn(bench, "Sweep")
+    until(lambda: bench.sweep.board.chart_box.data is not None)
     assert bench.sweep.board.chart_box.data.trial == (0, 1)
     assert bench.sweep.board.progress.bar.description == "2 of 2 trials"
 
