@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from ipywidgets import Widget
 
-from glmlab.errors import EngineDiedError
+from glmlab.errors import EngineDiedError, StorageError
 from glmlab.session import Session, SessionState
 from glmlab.session.events import EventLog
 from glmlab.session.state import SessionStatus, actions
+from glmlab.study_lock import study_lock
 from glmlab.widgets.board import Board
 from glmlab.widgets.board_charts import CHARTS, BoardChart, Lens
 from glmlab.widgets.chart_box import ChartBox
@@ -258,6 +259,33 @@ def test_two_boards_of_one_session_both_follow(make, gate, boards):
     session.wait()
     rest(session, second)
     assert second.progress.bar.description == "4 of 4 trials"
+
+
+def test_a_study_of_another_process_is_looked_at_again_and_a_storage_that_is_gone_is_said(
+    url, boards, monkeypatch
+):
+    monkeypatch.setattr("glmlab.widgets.painter._LOOK_S", 0.0)
+    with Session(spec(LIVE), url, start=scripted_start(split_helps)) as former:
+        former.start()
+        former.wait()
+    with study_lock("unit", url):
+        session = Session(spec(LIVE), url, start=scripted_start(split_helps))
+        looks = []
+
+        def refresh() -> None:
+            looks.append(1)
+            if len(looks) > 2:
+                raise StorageError("storage is gone: <mount> it again")
+
+        monkeypatch.setattr(session, "refresh", refresh)
+        board = Board(session, live=False)
+        boards(board)
+        assert session.status.state is SessionState.ELSEWHERE
+        until(lambda: board.notice.text)
+        assert board.notice.text == "storage is gone: <mount> it again"
+        assert "<mount>" not in board.notice.children[1].value
+        assert board.painter.is_running
+        until(lambda: len(looks) > 4)
 
 
 # ------------------------------------------------------------------------------ bounded
