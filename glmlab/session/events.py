@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import time
 import traceback
+import weakref
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import dropwhile
 from typing import Literal
@@ -49,12 +51,26 @@ class EventLog:
         self._guard = threading.Lock()
         self._events: deque[Event] = deque(maxlen=_KEPT)
         self._next = 0
+        self._watchers: list[weakref.WeakMethod[Callable[[], object]]] = []
 
     def add(self, kind: EventKind, text: str, trial: int | None = None) -> None:
         """Append an event."""
         with self._guard:
             self._events.append(Event(self._next, time.time(), kind, text, trial))
             self._next += 1
+            watchers = list(self._watchers) if kind == "state" else []
+        for reference in watchers:
+            if (watcher := reference()) is not None:
+                watcher()
+
+    def watch(self, watcher: Callable[[], object]) -> None:
+        """Call a bound method, held weakly, after each change of state, in whichever thread makes it.
+
+        It must return at once and take no lock that is held while a session is asked something.
+        """
+        with self._guard:
+            self._watchers = [known for known in self._watchers if known() not in (None, watcher)]
+            self._watchers.append(weakref.WeakMethod(watcher))
 
     def add_error(self, error: Exception) -> None:
         """Append what went wrong: an engine's failure with the end of its log, a bug with its traceback."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from glmlab.errors import SessionError
+from glmlab.knobs import KnobSpace
 from glmlab.study_spec import Budget
 from glmlab.units import format_duration
 
@@ -42,6 +43,11 @@ class Extension:
         self._seconds += seconds
         parts = [f"{trials} trial{'' if trials == 1 else 's'}"] * bool(trials)
         return " and ".join(parts + [format_duration(seconds)] * bool(seconds))
+
+    def total(self, own: Budget, space: KnobSpace) -> int | None:
+        """Trials that there can be: what the budget allows, or all points where those are fewer."""
+        trials = self.of(own).trials
+        return trials if trials is None or trials < space.upper_count else space.upper_count
 
     def of(self, asked: Budget) -> Budget:
         """The budget in force."""

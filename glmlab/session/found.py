@@ -54,6 +54,15 @@ class Found:
         """The baseline's values, once an engine has said what they are."""
         return None if self.store is None else self.store.baseline
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether as many trials are done as there can be, and the best has been confirmed."""
+        if not self._progress.is_complete:
+            return False
+        best = best_record(self._progress.records, self._study.spec)
+        known = None if self.store is None else self.store.verdict
+        return best is not None and known is not None and known["best"] == best.number
+
     def visits(self) -> list[Visit]:
         """Visits that confirm the present best, in order."""
         best = best_record(self._progress.records, self._study.spec)

@@ -45,6 +45,11 @@ class SessionProgress(Silent):
         self.spent_s = sum((record.cost.total_s for record in counted), 0.0)
         self.best = best
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether as many trials are done as there can be."""
+        return self.total is None or self.done >= self.total
+
     def end(self) -> None:
         """Nothing is under way any more."""
         self.doing = ""

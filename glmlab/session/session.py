@@ -10,7 +10,7 @@ import contextlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any, Self
@@ -120,24 +120,15 @@ class Session:
 
     def pause(self) -> None:
         """Wait after the trial under way, with the engine kept."""
-        with self._guard:
-            wheel = self._wheel_for("pause")
-            self._set(SessionState.PAUSING)
-        wheel.pause()
+        self._turn("pause", SessionState.PAUSING).pause()
 
     def resume(self) -> None:
         """Go on."""
-        with self._guard:
-            wheel = self._wheel_for("resume")
-            self._set(SessionState.RUNNING)
-        wheel.resume()
+        self._turn("resume", SessionState.RUNNING).resume()
 
     def stop(self) -> None:
         """End after the trial under way; :meth:`start` continues."""
-        with self._guard:
-            wheel = self._wheel_for("stop")
-            self._set(SessionState.STOPPING)
-        wheel.stop()
+        self._turn("stop", SessionState.STOPPING).stop()
 
     def abort(self) -> None:
         """End the engine now; the trial under way will be tried again.
@@ -145,9 +136,7 @@ class Session:
         A child engine is killed, whatever it does. One in this process ends at its next step: not while
         it starts or captures graphs.
         """
-        with self._guard:
-            wheel = self._wheel_for("abort")
-            self._set(SessionState.ABORTING)
+        wheel = self._turn("abort", SessionState.ABORTING)
         threading.Thread(target=wheel.abort, name="glmlab-abort", daemon=True).start()
 
     def enqueue(self, **knobs: Any) -> Params:
@@ -229,11 +218,10 @@ class Session:
 
     def close(self) -> None:
         """Abort what runs, and wait until its engine is gone."""
-        thread = self._thread
         with contextlib.suppress(SessionError):
             self.abort()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(_CLOSE_S)
+        if self._thread not in (None, threading.current_thread()):
+            self._thread.join(_CLOSE_S)
         forget(self)
 
     def __enter__(self) -> Self:
@@ -280,6 +268,11 @@ class Session:
         return wheel.handle.pids if wheel is not None and self.is_active else ()
 
     @property
+    def state(self) -> SessionState:
+        """Where it stands now; waits for nobody."""
+        return self._state
+
+    @property
     def is_active(self) -> bool:
         """Whether the study runs here and now."""
         return self._state.is_active
@@ -299,6 +292,10 @@ class Session:
             If it has not been run yet.
         """
         return self.study.store
+
+    def watch(self, watcher: Callable[[], object]) -> None:
+        """Call a bound method, held weakly, after each change of state; see :meth:`EventLog.watch`."""
+        self._events.watch(watcher)
 
     def events(self, since: int = 0) -> tuple[tuple[Event, ...], int]:
         """Events after a cursor, and the new cursor."""
@@ -330,8 +327,11 @@ class Session:
             self._found.reload()
             self._progress.total = self._total()
             is_elsewhere = self._found.store is not None and is_held(self.name, self.storage)
-            if is_elsewhere != (self._state is SessionState.ELSEWHERE):
-                self._set(SessionState.ELSEWHERE if is_elsewhere else SessionState.NEW)
+            state = SessionState.ELSEWHERE if is_elsewhere else self._state
+            if not is_elsewhere and state in (SessionState.ELSEWHERE, SessionState.NEW):
+                state = SessionState.FINISHED if self._found.is_complete else SessionState.NEW
+            if state is not self._state:
+                self._set(state)
 
     # ------------------------------------------------------------------ the thread
     def _run(self, wheel: Wheel, budget: Budget | None) -> None:
@@ -366,20 +366,21 @@ class Session:
                 self._set(SessionState.PAUSED)
 
     def _total(self) -> int | None:
-        trials = self._extension.of(self.spec.budget).trials
         space = self.spec.knob_space
-        points = (space if self.baseline is None else grown(space, self.baseline)).upper_count
-        return trials if trials is None or trials < points else points
+        return self._extension.total(self.spec.budget, grown(space, self.baseline or {}))
 
     def _check(self, action: Action) -> None:
         """Refuse what cannot be done now."""
         if action not in actions(self._state):
             raise SessionError(f"study {self.name!r}: cannot {action} now: {self._text().lower()}")
 
-    def _wheel_for(self, action: Action) -> Wheel:
-        self._check(action)
-        assert self._wheel is not None  # whatever runs has one
-        return self._wheel
+    def _turn(self, action: Action, state: SessionState) -> Wheel:
+        """Take the wheel for an action; its own lock is taken after this one is given back."""
+        with self._guard:
+            self._check(action)
+            self._set(state)
+            assert self._wheel is not None  # whatever runs has one
+            return self._wheel
 
     def _set(self, state: SessionState) -> None:
         self._state = state
@@ -389,8 +390,7 @@ class Session:
         return "" if self._error is None else " ".join(str(self._error).split())
 
     def _text(self) -> str:
-        shown = self._progress
-        return in_words(self._state, doing=shown.doing, done=shown.done, error=self._why())
+        return in_words(self._state, doing=self._progress.doing, done=self._progress.done, error=self._why())
 
     def _repr_html_(self) -> str:
         return f"<p>study {escape(self.name)} in {escape(self.storage)}: {escape(self.status.text)}</p>"

@@ -106,7 +106,7 @@ def in_words(state: SessionState, *, doing: str, done: int, error: str) -> str:
     after = f" after {doing}" if doing else ""
     trials = f"{done} trial{'' if done == 1 else 's'}"
     return {
-        SessionState.NEW: f"Not started{f', {trials} stored' if done else ''}",
+        SessionState.NEW: f"Not running, {trials} stored" if done else "Not started",
         SessionState.RUNNING: f"Running {doing}" if doing else "Running",
         SessionState.PAUSING: f"Pausing{after}",
         SessionState.PAUSED: f"Paused, {trials} done; the engine is kept",

@@ -58,6 +58,8 @@ class Painter:
     def session(self, session: Session | None) -> None:
         self._session = session
         self._told = ""
+        if session is not None:
+            session.watch(self.wake)  # a cell, too, may start it again
         self.wake()
 
     @property
@@ -100,14 +102,14 @@ class Painter:
         """Whether nothing more can happen; asked before a paint, so that the last one shows the end."""
         if self._session is None or all(part() is None for part in self._parts):
             return True
-        state = self._session.status.state
+        state = self._session.state  # without its lock, which may be held by whoever wakes us
         return not state.is_active and state not in _WATCHED
 
     def _look(self) -> None:
         """Read what another process has done meanwhile."""
         session = self._session
         now = time.monotonic()
-        if session is None or session.status.state is not SessionState.ELSEWHERE:
+        if session is None or session.state is not SessionState.ELSEWHERE:
             return
         if now - self._looked_s >= _LOOK_S:
             self._looked_s = now

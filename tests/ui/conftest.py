@@ -67,7 +67,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     }
     quiet = home / "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
     quiet.parent.mkdir(parents=True)
-    quiet.write_text('{"fetchNews": "false", "checkForUpdates": false}')  # or it asks in front of what is tested
+    # Or it asks for leave to fetch news, in front of what is tested.
+    quiet.write_text('{"fetchNews": "false", "checkForUpdates": false}')
     log = (home / "server.log").open("wb")
     server = subprocess.Popen(
         [

@@ -28,7 +28,10 @@ class NotebookPage:
         self.page.goto(self._lab.address(self.name))
         self.page.locator(".jp-Notebook .jp-Cell").first.wait_for()
         self.page.wait_for_function(
-            """() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"""
+            """() => {
+                const session = window.jupyterapp?.shell.currentWidget?.sessionContext?.session;
+                return session?.kernel?.status === 'idle';
+            }"""
         )
 
     def command(self, name: str) -> None:

@@ -403,12 +403,41 @@ def test_a_session_that_nobody_holds_runs_on_and_is_found(url: str, gate: Gate) 
 def test_attach_rebuilds_a_session_from_the_storage(url: str) -> None:
     Study(spec(), url, start=scripted_start(split_helps)).run(budget=Budget(trials=2))
     session = attach("unit", url)
-    assert session.status.text == "Not started, 2 trials stored"
+    assert session.status.text == "Not running, 2 trials stored"
     assert len(session.records()) == 2
     assert session.summary() is not None
     assert session.baseline == {"cpu_split_kv": True, "block_size": 32}
     assert "device" not in session.status.best
     assert session.status.best.endswith(" ms")
+
+
+def test_attach_knows_that_a_study_is_finished(url: str) -> None:
+    Study(spec(), url, start=scripted_start(split_helps)).run()
+    session = attach("unit", url)
+    assert session.status.text == "Finished, 4 trials done"
+    session.start()  # nothing is left to do, and no engine that could be asked for is started
+    assert session.wait().verdict is not None
+
+
+def test_who_watches_is_called_at_each_change_of_state(url: str) -> None:
+    class Watcher:
+        def __init__(self, session: Session) -> None:
+            self.session, self.seen = session, [session.state]
+
+        def look(self) -> None:
+            self.seen.append(self.session.state)
+
+    session = Session(spec(), url, start=scripted_start(split_helps))
+    watcher, dropped = Watcher(session), Watcher(session)
+    session.watch(watcher.look)
+    session.watch(watcher.look)  # once is enough
+    session.watch(dropped.look)
+    seen = dropped.seen
+    del dropped
+    session.start()
+    session.wait()
+    assert watcher.seen == ["new", "running", "finished"]
+    assert seen == ["new"]
 
 
 def test_attach_names_what_there_is(url: str) -> None:

@@ -83,6 +83,9 @@ class Many:
         self.trials: list[Any] = []
         self.is_active = True
 
+    def watch(self, watcher: Any) -> None:
+        """Its state does not change by itself."""
+
     def add(self, count: int) -> None:
         for number in range(len(self.trials), len(self.trials) + count):
             params = {"cpu_split_kv": number % 3 != 0, "block_size": 32 if number % 2 else 64}
