@@ -11,9 +11,10 @@ import nbformat
 import pytest
 
 import glmlab
-from tests.notebook_run import NOTEBOOKS, WIDGET, Run, parameter_cells, processes_in, read
+from tests.notebook_run import FOLDER, NOTEBOOKS, WIDGET, Run, parameter_cells, processes_in, read
 
 NAMES = [path.stem for path in NOTEBOOKS]
+RENDERED = sorted((FOLDER.parent / "docs" / "notebooks").glob("*.html"))
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
 
 
@@ -61,6 +62,24 @@ def test_its_links_lead_somewhere(path: Path) -> None:
     for link in re.findall(r"\]\(([^)#]+)", text):
         if not link.startswith("http"):
             assert (path.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("path", RENDERED, ids=[path.stem for path in RENDERED])
+def test_what_is_rendered_stands_alone_and_is_of_this_notebook(path: Path) -> None:
+    text = path.read_text()
+    assert path.stat().st_size < 1_000_000
+    assert "<script" not in text
+    assert not re.findall(r'(?:src|href)="(?!data:|#)\w+:[^"]*', text)  # it loads nothing from elsewhere
+    for link in re.findall(r'href="([^"#]+)', text):
+        assert (path.parent / link).exists(), link
+    cells = read(FOLDER / f"{path.stem}.ipynb").cells
+    for heading in re.findall(r"^#+ (.*)", "\n".join(cell.source for cell in cells), flags=re.MULTILINE):
+        assert heading in text
+    assert not re.search(r"/(?:home|root|work)/", text)  # nothing of the machine where it ran
+
+
+def test_two_are_rendered() -> None:
+    assert [path.stem for path in RENDERED] == ["02_kv_splits_live", "05_study_dashboard"]
 
 
 # ---------------------------------------------------------------------------------------- running
