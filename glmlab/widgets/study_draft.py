@@ -117,7 +117,7 @@ class StudyDraft:
                 value = read()
                 if key != "space":
                     StudySpec.parse(
-                        {**good, **({"engine": self.engine} if key == "recording" else {}), key: value}
+                        {**good, **({"engine": "replay"} if key == "recording" else {}), key: value}
                     )
             except InputError as error:
                 refusals.setdefault(name, _shortened(error))
@@ -139,7 +139,8 @@ class StudyDraft:
         work = dict(self.others.get("workload", {}))
         yield "study", "study", lambda: study_name(self.study)
         yield "engine", "engine", lambda: self.engine
-        yield "recording", "recording", lambda: listed_names(self.recording)
+        if self.engine == "replay":  # elsewhere its field is out of reach, whatever stands in it
+            yield "recording", "recording", lambda: listed_names(self.recording)
         yield "home", "home", lambda: self.home
         yield "contexts", "workload", lambda: {"contexts": whole_numbers("contexts", self.contexts)}
         yield (

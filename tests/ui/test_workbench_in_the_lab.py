@@ -62,7 +62,8 @@ class Bench:
 
     def row(self, knob: str) -> Any:
         """Of a knob in the editor of the space."""
-        return self.box.locator(".widget-hbox", has=self.page.get_by_text(knob, exact=True)).last
+        name = self.page.get_by_text(knob, exact=True)
+        return self.box.locator(".widget-hbox:has(> .widget-checkbox)", has=name).last
 
     def move(self, knob: str, values: str) -> None:
         """Tick a knob of the space and name its values."""
