@@ -8,6 +8,9 @@ ENGINE   ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 # Asked once, not at every use.
 ENGINE   := $(ENGINE)
 
+# Files of tests that run at a time: engines on one GPU would share its memory.
+WORKERS  ?= $(if $(filter cpu,$(ENGINE)),2,1)
+
 ifeq ($(filter cpu gpu,$(ENGINE)),)
   $(error ENGINE = $(ENGINE): expected cpu or gpu)
 endif
@@ -32,13 +35,14 @@ help: ## this list
 	@echo "                 does not know them: PIP_ARGS='--extra-index-url URL'"
 	@echo "VENV=...         an environment of your own, e.g. one that already has vLLM; here $(VENV)"
 	@echo "PYTHON=...       what makes $(VENV); here $(PYTHON)"
+	@echo "WORKERS=...      files of tests that run at a time; here $(WORKERS)"
 	@echo "ARGS=...         for the program that demo, test or lab starts"
 
 demo: $(READY)/engine-$(ENGINE) ## tune a tiny GLM on this machine
 	@$(BIN)/python -m glmlab.demo $(ARGS)
 
-test: $(READY)/engine-$(ENGINE) $(READY)/dev ## unit, engine and notebook tests
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY)/engine-$(ENGINE) $(READY)/dev ## unit, engine, notebook and browser tests
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lab: $(READY)/engine-$(ENGINE) $(READY)/lab ## JupyterLab on notebooks/, for this machine only
 	@$(BIN)/glmlab lab $(ARGS)
