@@ -12,6 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from glmlab.tables.room import Roomy
 from glmlab.units import format_bytes, format_duration, format_ms
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from glmlab.trial_record import TrialRecord
 
 _OUTCOME = {"win": "bold green", "tie": "bold", "loss": "bold red"}
+# Of a study's trials, what a narrow terminal does without, the least needed first.
+_SPARE = ("glmlab", "measure", "apply", "rebuild", "p90", "p99", "tokens/s", "same")
 _SEVERITY = {"blocks": "bold red", "warns": "yellow", "notes": "dim"}
 
 
@@ -133,7 +136,7 @@ def study(found: Summary, records: Sequence[TrialRecord]) -> RenderableType:
         " baseline's; kernels round differently, so less than 100 % is no error by itself",
         style="dim",
     )
-    return Group(trials, caption, *failures, Text(""), summary(found))
+    return Group(Roomy(trials, _SPARE), caption, *failures, Text(""), summary(found))
 
 
 def _objectives(found: Summary) -> list[str]:

@@ -13,12 +13,16 @@ from glmlab.gpus import gpu_of_device
 from glmlab.hardware import Gpu as Device
 from glmlab.hardware import GpuPair, Machine
 from glmlab.machine.gpu import FORMATS, Gpu
+from glmlab.tables.room import Roomy
 from glmlab.units import format_bytes
 
 _EVIDENCE = (
     "memory in GB of 1e9 bytes; TFLOP/s dense, with FP32 accumulation; from datasheets and others'"
     " measurements: glmlab gpus NAME says which"
 )
+
+# Of the catalog, what a narrow terminal does without, the least needed first.
+_SPARE = ("smem/block", "L2", "loaded", "SMs", "usable", "FP4", "BF16", "FP8", "power")
 
 
 def gpus_json(catalog: Sequence[Gpu], host: Machine) -> dict[str, Any]:
@@ -60,7 +64,7 @@ def gpus_tables(catalog: Sequence[Gpu], host: Machine) -> RenderableType:
             _link(gpu),
             f"{gpu.power_w:.0f} W",
         )
-    return Group(*parts, listing, Text(_EVIDENCE, style="dim"))
+    return Group(*parts, Roomy(listing, _SPARE), Text(_EVIDENCE, style="dim"))
 
 
 def gpu_in_full(gpu: Gpu) -> RenderableType:

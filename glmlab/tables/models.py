@@ -9,12 +9,15 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from glmlab.render import table
+from glmlab.tables.room import Roomy
 from glmlab.units import format_bytes
 
 if TYPE_CHECKING:
     from glmlab.catalog import Model
 
 _GIB = 2**30
+# Of the catalog, what a narrow terminal does without, the least needed first.
+_SPARE = ("layers", "what", "attention")
 _SAID = ("seed", "card", "config", "used")
 
 
@@ -37,7 +40,7 @@ def models_table(found: Sequence[Model]) -> RenderableType:
         "total: without the MTP layer. active: what a token passes through. on disk: computed from the"
         " layout, MTP layer included where the checkpoint has it; 1 GB is 1e9 bytes"
     )
-    return Group(listing, Text(caption, style="dim"))
+    return Group(Roomy(listing, _SPARE), Text(caption, style="dim"))
 
 
 def model_in_full(found: Model) -> RenderableType:
