@@ -301,8 +301,8 @@ def test_a_study_that_has_grown_is_dressed_again_when_it_is_looked_at(url):
 
         def look(path: str = "/api/studies/{}", method: str = "GET") -> str:
             identity = study.store.optuna_study._study_id
-            redressed({"PATH_INFO": path.format(identity), "REQUEST_METHOD": method}, None)
-            return get_note(StudyStore.load("unit", url).optuna_study)
+            redressed({"PATH_INFO": path.format(identity), "REQUEST_METHOD": method}, lambda *_: None)
+            return str(get_note(StudyStore.load("unit", url).optuna_study))
 
         assert "As of 2 trials" in look()
         study.run(budget=Budget(trials=4))

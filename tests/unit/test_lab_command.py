@@ -52,7 +52,7 @@ def test_a_copy_that_fails_leaves_no_half_notebook(source, tmp_path, monkeypatch
         work.write_text("half of")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(notebook_server.shutil, "copyfile", full)
+    monkeypatch.setattr("glmlab.notebook_server.shutil.copyfile", full)
     with pytest.raises(InputError, match=r"cannot be put there \(No space left on device\)"):
         copy_notebooks(source, tmp_path / "copies")
     assert list((tmp_path / "copies").glob("*.ipynb")) == []
@@ -121,7 +121,7 @@ def test_other_arguments_go_to_jupyterlab_and_ours_have_the_last_word(tmp_path):
 
 @pytest.mark.parametrize(("user", "told"), [(0, 1), (1000, 0)])
 def test_root_is_told_to_jupyterlab_and_once_only(tmp_path, monkeypatch, user, told):
-    monkeypatch.setattr(notebook_server.os, "geteuid", lambda: user)
+    monkeypatch.setattr("glmlab.notebook_server.os.geteuid", lambda: user)
     assert lab_command(tmp_path).count("--allow-root") == told
     assert lab_command(tmp_path, ["--allow-root"]).count("--allow-root") == 1
 
