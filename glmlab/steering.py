@@ -39,6 +39,9 @@ class Steering:
         """Knobs and values of the point to try next; the others are the baseline's."""
         return None
 
+    def give_back(self, wish: Params) -> None:
+        """Take back a wish whose trial was cut off."""
+
     def budget(self, asked: Budget) -> Budget:
         """The budget in force, given the one that the run was started with."""
         return asked

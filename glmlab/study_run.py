@@ -22,7 +22,7 @@ from glmlab.storage import StudyStore
 from glmlab.study_spec import Budget
 from glmlab.summary import baseline_record, best_record, show_values
 from glmlab.trial import TrialRunner
-from glmlab.trial_record import TrialRecord
+from glmlab.trial_record import BY_USER, TrialRecord
 
 if TYPE_CHECKING:
     from glmlab.study import Study
@@ -89,11 +89,16 @@ class StudyRun:
         runner = TrialRunner(self._spec, self._workload, self._keeper, baseline, space)
         if replay is not None:
             continue_replay(replay, store, runner, baseline)
-        records = self._search(store, runner, baseline, space)
-        first = baseline_record(records, space.active(baseline))
-        best = best_record(records, self._spec)
-        if first is not None and best is not None and not self._stop():
+        while True:
+            budget = self._budget
+            records = self._search(store, runner, baseline, space)
+            first = baseline_record(records, space.active(baseline))
+            best = best_record(records, self._spec)
+            if first is None or best is None or self._stop():
+                return
             confirm(store, runner, first, best, show=self._show, stop=self._stop)
+            if self._stop() or not (self._steer.has_wish() or self._budget != budget):
+                return  # else somebody asked for more while the best was confirmed
 
     def _first_engine(self) -> tuple[Params, KnobSpace]:
         """Start the baseline's engine and let it judge the space; nothing is stored yet."""
@@ -126,13 +131,13 @@ class StudyRun:
         )
         first = params_key(space.active(baseline))
         stored = store.records()
+        number = 1 + max((record.number for record in stored), default=-1)
         records = [r for r in stored if r.status != "interrupted"]
         # A baseline that came to nothing is told to nobody, so that it is the next to be tried.
-        told = [
-            r
-            for r in records + _interrupted_twice(stored)
-            if r.status == "complete" or params_key(r.params) != first
-        ]
+        deadly = _interrupted_twice(stored)
+        for record in deadly:
+            self._show.message(f"{_in_words(record.params)}: ended its run twice, so it is not tried again")
+        told = [r for r in records + deadly if r.status == "complete" or params_key(r.params) != first]
         for record in sorted(told, key=lambda r: r.number):
             search.tell(past(record))
         known = baseline_record(records, space.active(baseline))
@@ -143,11 +148,19 @@ class StudyRun:
         while (not self._is_spent(records) or self._steer.has_wish()) and not self._stops():
             # The first trial of a run is charged with what had to happen before it.
             begin, self._begin = self._begin or self._keeper.now(), None
-            params = self._wish(search, space, baseline) or search.next()
+            wish = self._wish(search, space, baseline)
+            # A wish that was tried already does not spend more than the budget.
+            params = wish or (None if self._is_spent(records) else search.next())
             if params is None:
                 break
-            self._show.running("trial")
-            record = runner.run(store, params, begin)
+            self._show.running("trial", number)
+            try:
+                record = runner.run(store, params, begin)
+            except BaseException:
+                if wish is not None:
+                    self._steer.give_back(wish)
+                raise
+            number = record.number + 1
             records.append(record)
             search.tell(past(record))
             best = best_record(records, self._spec)
@@ -250,10 +263,10 @@ def past(record: TrialRecord) -> Past:
 
 
 def _interrupted_twice(records: list[TrialRecord]) -> list[TrialRecord]:
-    """Points that took the driver down twice: they count as tried."""
+    """Points that took the driver down twice: they count as tried. A user's abort is not their doing."""
     counts: dict[str, list[TrialRecord]] = {}
     for record in records:
-        if record.status == "interrupted" and record.params:
+        if record.status == "interrupted" and record.params and record.reason != BY_USER:
             counts.setdefault(params_key(record.params), []).append(record)
     return [same[-1] for same in counts.values() if len(same) >= _TWICE]
 

@@ -7,14 +7,14 @@ from typing import Any
 from glmlab.engine_keeper import EngineKeeper, Ready, plan_key
 from glmlab.engines import Engine
 from glmlab.engines.base import TimesAllReduce
-from glmlab.errors import EngineDiedError, EngineError, EngineStartError, InputError
+from glmlab.errors import AbortedError, EngineDiedError, EngineError, EngineStartError, InputError
 from glmlab.feasibility import blocked
 from glmlab.knobs import KnobSpace, Params
 from glmlab.measurement import Measurement
 from glmlab.recipe import Recipe
 from glmlab.storage import StudyStore
 from glmlab.study_spec import StudySpec
-from glmlab.trial_record import Status, TrialCost, TrialRecord
+from glmlab.trial_record import BY_USER, Status, TrialCost, TrialRecord
 from glmlab.workload import Workload
 
 
@@ -105,10 +105,11 @@ class TrialRunner:
         trial = store.begin(params, self._space)
         try:
             record = self._record(params, store)
-        except BaseException:
+        except BaseException as error:
+            by_user = isinstance(error, AbortedError | KeyboardInterrupt)
             interrupted = TrialRecord(
                 status="interrupted",
-                reason="stopped by the user or by an error of glmlab",
+                reason=BY_USER if by_user else f"stopped by {type(error).__name__}, an error of glmlab",
                 params=params,
                 evidence=self.spec.evidence,
             )

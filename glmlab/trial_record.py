@@ -50,6 +50,9 @@ class TrialCost(_Record):
         return self.rebuild_s == 0.0
 
 
+BY_USER = "stopped by the user"  # why a trial was interrupted, where it is not the point's doing
+
+
 class TrialRecord(_Record):
     """One trial.
 

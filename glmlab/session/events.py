@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import traceback
@@ -16,6 +17,7 @@ from glmlab.errors import GlmlabError
 
 EventKind = Literal["state", "message", "trial", "visit", "error"]
 
+_log = logging.getLogger(__name__)
 _KEPT = 20_000  # events; a study of 5,000 trials has half as many
 
 
@@ -61,7 +63,10 @@ class EventLog:
             watchers = list(self._watchers) if kind == "state" else []
         for reference in watchers:
             if (watcher := reference()) is not None:
-                watcher()
+                try:
+                    watcher()
+                except Exception:  # noqa: BLE001 (a view's own affair: what happened has happened)
+                    _log.exception("a view could not be told")
 
     def watch(self, watcher: Callable[[], object]) -> None:
         """Call a bound method, held weakly, after each change of state, in whichever thread makes it.
@@ -72,7 +77,7 @@ class EventLog:
             self._watchers = [known for known in self._watchers if known() not in (None, watcher)]
             self._watchers.append(weakref.WeakMethod(watcher))
 
-    def add_error(self, error: Exception) -> None:
+    def add_error(self, error: BaseException) -> None:
         """Append what went wrong: an engine's failure with the end of its log, a bug with its traceback."""
         text = "".join(traceback.format_exception(error))
         if isinstance(error, GlmlabError):

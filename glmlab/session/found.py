@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 from glmlab.knobs import Params
 from glmlab.session.progress import SessionProgress
 from glmlab.storage import StudyStore
 from glmlab.study import Study
 from glmlab.summary import Summary, best_record, show_values, summarize
-from glmlab.trial_record import Visit
+from glmlab.trial_record import TrialRecord, Visit
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A stored study as it was read."""
+
+    store: StudyStore
+    records: list[TrialRecord]
+    verdict: dict[str, Any] | None
 
 
 class Found:
@@ -24,6 +36,7 @@ class Found:
     def __init__(self, study: Study, progress: SessionProgress) -> None:
         self._study, self._progress = study, progress
         self._store: StudyStore | None = None
+        self._verdict: dict[str, Any] | None = None
         self._summary: tuple[object, Summary] | None = None
         self._visits: tuple[object, list[Visit]] | None = None
 
@@ -32,21 +45,26 @@ class Found:
         """The stored study; ``None`` before there is one."""
         return self._study.stored or self._store
 
-    def reload(self) -> None:
-        """Read the stored study anew.
+    def read(self) -> Stored | None:
+        """The stored study, read anew; ``None`` before there is one.
 
         Raises
         ------
         StorageError
             If the storage cannot be read.
         """
-        self._store = StudyStore.open(self._study.spec.study, self._study.storage)
-        if self._store is None:
+        store = StudyStore.open(self._study.spec.study, self._study.storage)
+        return None if store is None else Stored(store, store.records(), store.verdict)
+
+    def take(self, stored: Stored | None) -> None:
+        """Go by what was read; not while a run adds to it in another thread."""
+        self._store = None if stored is None else stored.store
+        if stored is None:
             return
-        records = self._store.records()
-        best = best_record(records, self._study.spec)
+        best = best_record(stored.records, self._study.spec)
         shown = show_values(best, self._study.spec) if best else ""
-        self._progress.restore(records, best=shown)
+        self._progress.restore(stored.records, best=shown)
+        self._verdict = stored.verdict
         self._summary = self._visits = None
 
     @property
@@ -56,11 +74,11 @@ class Found:
 
     @property
     def is_complete(self) -> bool:
-        """Whether as many trials are done as there can be, and the best has been confirmed."""
+        """Whether as many trials were done as there can be, and the best confirmed, when it was read."""
         if not self._progress.is_complete:
             return False
         best = best_record(self._progress.records, self._study.spec)
-        known = None if self.store is None else self.store.verdict
+        known = self._verdict
         return best is not None and known is not None and known["best"] == best.number
 
     def visits(self) -> list[Visit]:

@@ -64,11 +64,9 @@ class SessionProgress(Silent):
     def message(self, text: str) -> None:
         self._events.add("message", text)
 
-    def running(self, what: str) -> None:
-        self.doing, self.trial_number = what, None
-        if what == "trial":
-            self.trial_number = 1 + max((record.number for record in self.records), default=-1)
-            self.doing = f"trial {self.trial_number}"
+    def running(self, what: str, trial: int | None = None) -> None:
+        self.trial_number = trial
+        self.doing = what if trial is None else f"{what} {trial}"
 
     def trial(self, record: TrialRecord, best: str, left_s: float | None) -> None:
         self.records.append(record)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from glmlab.engine_keeper import StartEngine
-from glmlab.errors import AbortedError, GlmlabError, SessionError, StorageError
+from glmlab.errors import AbortedError, GlmlabError, SessionError
 from glmlab.knobs import Params
 from glmlab.session.events import Event, EventLog
 from glmlab.session.extension import Extension
@@ -35,6 +35,8 @@ from glmlab.study_run import grown
 from glmlab.study_spec import Budget, StudySpec
 from glmlab.summary import Summary
 from glmlab.trial_record import TrialRecord, Visit
+
+Turn = Callable[[Wheel], None]
 
 _log = logging.getLogger(__name__)
 _LEAST_ROUNDS = 3  # fewer give no interval
@@ -80,8 +82,9 @@ class Session:
         self._extension = Extension()
         self._wheel: Wheel | None = None
         self._thread: threading.Thread | None = None
+        self._budget: Budget | None = None  # of the run under way, where it is not the study's
         self._state = SessionState.NEW
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._progress = SessionProgress(self._events)
         self._found = Found(self.study, self._progress)
         claim(self)
@@ -110,25 +113,30 @@ class Session:
                     f"study {self.name!r} in {shown(self.storage)}: another process runs it; wait for it or"
                     " stop it"
                 )
-            self._error = None
-            self._wheel = Wheel(self._wishes, self._extension.of, self._paused)
+            self._error, self._budget = None, budget
+            self._wheel = wheel = Wheel(self._wishes, self._extension.of, self._paused)
+            name = f"glmlab-session-{self.name}"
+            thread = threading.Thread(target=self._run, args=(wheel, budget), name=name, daemon=True)
             self._set(SessionState.RUNNING)
-            self._thread = threading.Thread(
-                target=self._run, args=(self._wheel, budget), name=f"glmlab-session-{self.name}", daemon=True
-            )
-            self._thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:  # no thread is to be had
+                self._error = error
+                self._set(SessionState.FAILED)
+                raise
+            self._thread = thread
 
     def pause(self) -> None:
         """Wait after the trial under way, with the engine kept."""
-        self._turn("pause", SessionState.PAUSING).pause()
+        self._turn("pause", SessionState.PAUSING, Wheel.pause)
 
     def resume(self) -> None:
         """Go on."""
-        self._turn("resume", SessionState.RUNNING).resume()
+        self._turn("resume", SessionState.RUNNING, Wheel.resume)
 
     def stop(self) -> None:
         """End after the trial under way; :meth:`start` continues."""
-        self._turn("stop", SessionState.STOPPING).stop()
+        self._turn("stop", SessionState.STOPPING, Wheel.stop)
 
     def abort(self) -> None:
         """End the engine now; the trial under way will be tried again.
@@ -136,8 +144,7 @@ class Session:
         A child engine is killed, whatever it does. One in this process ends at its next step: not while
         it starts or captures graphs.
         """
-        wheel = self._turn("abort", SessionState.ABORTING)
-        threading.Thread(target=wheel.abort, name="glmlab-abort", daemon=True).start()
+        self._turn("abort", SessionState.ABORTING).abort()
 
     def enqueue(self, **knobs: Any) -> Params:
         """Try this point next; knobs that are not named stay at the baseline's values.
@@ -169,7 +176,7 @@ class Session:
         """
         with self._guard:
             self._check("extend")
-            added = self._extension.add(self.spec.budget, trials=trials, seconds=seconds)
+            added = self._extension.add(self._budget or self.spec.budget, trials=trials, seconds=seconds)
             self._progress.total = self._total()
             if added:
                 self._events.add("message", f"budget extended by {added}")
@@ -190,16 +197,12 @@ class Session:
             self.start()
 
     def wait(self, timeout_s: float | None = None) -> Summary:
-        """Wait for the end of the run; for scripts and tests.
+        """Wait for the end of the run, and raise what it raised; a Ctrl-C here does not end the study.
 
         Raises
         ------
         SessionError
             If it has not ended in time, or there is nothing to wait for.
-        GlmlabError
-            What the run raised.
-        KeyboardInterrupt
-            Of the caller; the study goes on.
         """
         thread = self._thread
         try:
@@ -222,7 +225,8 @@ class Session:
             self.abort()
         if self._thread not in (None, threading.current_thread()):
             self._thread.join(_CLOSE_S)
-        forget(self)
+        if not self.is_active:  # what still runs must be found
+            forget(self)
 
     def __enter__(self) -> Self:
         return self
@@ -247,19 +251,7 @@ class Session:
     def status(self) -> SessionStatus:
         """Where it stands now; cheap."""
         with self._guard:
-            state, shown = self._state, self._progress
-            return SessionStatus(
-                state=state,
-                text=self._text(),
-                trial=shown.trial_number if state.is_active else None,
-                done=shown.done,
-                total=shown.total,
-                spent_s=shown.spent_s,
-                left_s=shown.left_s if state.is_active else None,
-                best=shown.best,
-                error=self._why(),
-                can=actions(state),
-            )
+            return SessionStatus.of(self._state, self._progress, text=self._text(), error=self._why())
 
     @property
     def engine_pids(self) -> tuple[int, ...]:
@@ -321,12 +313,16 @@ class Session:
         StorageError
             If the storage is gone.
         """
+        thread = self._thread
+        if self._state.is_active:
+            return
+        stored = self._found.read()  # without the lock: a storage may take its time
+        is_elsewhere = stored is not None and is_held(self.name, self.storage)
         with self._guard:
-            if self._state.is_active:
-                return
-            self._found.reload()
+            if self._thread is not thread:
+                return  # it was started meanwhile, and knows better
+            self._found.take(stored)
             self._progress.total = self._total()
-            is_elsewhere = self._found.store is not None and is_held(self.name, self.storage)
             state = SessionState.ELSEWHERE if is_elsewhere else self._state
             if not is_elsewhere and state in (SessionState.ELSEWHERE, SessionState.NEW):
                 state = SessionState.FINISHED if self._found.is_complete else SessionState.NEW
@@ -335,7 +331,7 @@ class Session:
 
     # ------------------------------------------------------------------ the thread
     def _run(self, wheel: Wheel, budget: Budget | None) -> None:
-        error: Exception | None = None
+        error: BaseException | None = None
         end = SessionState.FINISHED
         try:
             self.study.run(budget=budget, progress=self._progress, steering=wheel)
@@ -343,7 +339,7 @@ class Session:
                 end = SessionState.STOPPED
         except AbortedError:
             end = SessionState.ABORTED
-        except Exception as raised:  # noqa: BLE001 (the thread's end: the user gets it, whatever it is)
+        except BaseException as raised:  # noqa: BLE001 (the thread's end: the user gets it, whatever it is)
             error, end = raised, SessionState.FAILED
         if wheel.handle.is_ended:
             error, end = None, SessionState.ABORTED
@@ -351,13 +347,14 @@ class Session:
             self._events.add_error(error)
             if not isinstance(error, GlmlabError):
                 _log.error("study %s failed", self.name, exc_info=error)
+        if end in (SessionState.ABORTED, SessionState.FAILED):
+            # The trial that was cut off is to be tried again; a storage that is gone leaves what was heard.
+            with contextlib.suppress(Exception):
+                self._found.take(self._found.read())
         with self._guard:
-            self._error = error
+            self._error, self._budget = error, None
             self._progress.end()
             self._set(end)
-        if end is SessionState.ABORTED:
-            with contextlib.suppress(StorageError):
-                self.refresh()  # the trial that was cut off has become one to be tried again
 
     def _paused(self) -> None:
         with self._guard:
@@ -367,20 +364,24 @@ class Session:
 
     def _total(self) -> int | None:
         space = self.spec.knob_space
-        return self._extension.total(self.spec.budget, grown(space, self.baseline or {}))
+        return self._extension.total(self._budget or self.spec.budget, grown(space, self.baseline or {}))
 
     def _check(self, action: Action) -> None:
         """Refuse what cannot be done now."""
         if action not in actions(self._state):
             raise SessionError(f"study {self.name!r}: cannot {action} now: {self._text().lower()}")
 
-    def _turn(self, action: Action, state: SessionState) -> Wheel:
-        """Take the wheel for an action; its own lock is taken after this one is given back."""
+    def _turn(self, action: Action, state: SessionState, turn: Turn | None = None) -> Wheel:
+        """Say and turn as one; the wheel's own lock is taken after this one is given back."""
         with self._guard:
             self._check(action)
+            wheel = self._wheel
+            assert wheel is not None  # whatever runs has one
             self._set(state)
-            assert self._wheel is not None  # whatever runs has one
-            return self._wheel
+            if turn is not None:
+                turn(wheel)
+        wheel.tell()
+        return wheel
 
     def _set(self, state: SessionState) -> None:
         self._state = state

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from glmlab.session.progress import SessionProgress
 
 Action = Literal["start", "pause", "resume", "stop", "abort", "enqueue", "extend"]
 
@@ -87,6 +90,22 @@ class SessionStatus:
     best: str
     error: str
     can: frozenset[Action]
+
+    @classmethod
+    def of(cls, state: SessionState, shown: SessionProgress, *, text: str, error: str) -> SessionStatus:
+        """That of a session in this state."""
+        return cls(
+            state=state,
+            text=text,
+            trial=shown.trial_number if state.is_active else None,
+            done=shown.done,
+            total=shown.total,
+            spent_s=shown.spent_s,
+            left_s=shown.left_s if state.is_active else None,
+            best=shown.best,
+            error=error,
+            can=actions(state),
+        )
 
 
 def in_words(state: SessionState, *, doing: str, done: int, error: str) -> str:

@@ -21,7 +21,7 @@ class Wheel(Steering):
     budget : callable
         The budget in force, given the one asked for.
     on_pause : callable
-        Called when the run begins to wait, in the run's thread.
+        Called when the run begins to wait, and after each turn while it does, in the run's thread.
     """
 
     def __init__(
@@ -39,9 +39,9 @@ class Wheel(Steering):
     def stops(self) -> bool:
         """Whether to end here; waits while the run is paused."""
         with self._changed:
-            if self._must_wait():
-                self._on_pause()
-                self._changed.wait_for(lambda: not self._must_wait())
+            while self._must_wait():
+                self._on_pause()  # at each turn: one that went on and paused again waits anew
+                self._changed.wait()
             return self._is_stopped or self.handle.is_ended
 
     def _must_wait(self) -> bool:
@@ -53,28 +53,40 @@ class Wheel(Steering):
     def wish(self) -> Params | None:
         return self._wishes.popleft() if self._wishes else None
 
+    def give_back(self, wish: Params) -> None:
+        self._wishes.appendleft(wish)
+
     def budget(self, asked: Budget) -> Budget:
         return self._budget(asked)
 
     # ------------------------------------------------------------------ the session's side
+    # These take no lock, so that the session can turn the wheel and say so at once, under its own:
+    # a wheel that is turned after others have turned it would be where nobody says it is.
     def pause(self) -> None:
         """Wait after the trial under way."""
-        self._is_paused = True  # without the lock: nobody is woken by it
+        self._is_paused = True
 
     def resume(self) -> None:
         """Go on."""
-        self._turn(lambda: setattr(self, "_is_paused", False))
+        self._is_paused = False
 
     def stop(self) -> None:
         """End after the trial under way."""
-        self._turn(lambda: setattr(self, "_is_stopped", True))
+        self._is_stopped = True
+
+    def tell(self) -> None:
+        """Have a run that waits look where the wheel is now."""
+        with self._changed:
+            self._changed.notify_all()
 
     def abort(self) -> None:
-        """End the engine, now."""
-        self.handle.end()
-        self._turn(lambda: None)
+        """End the engine, now; returns at once where there can be a thread for it."""
+        ending = threading.Thread(target=self._end, name="glmlab-abort", daemon=True)
+        try:
+            ending.start()
+        except RuntimeError:  # no thread is to be had, e.g. in an interpreter that ends
+            self._end()
 
-    def _turn(self, change: Callable[[], None]) -> None:
-        with self._changed:
-            change()
-            self._changed.notify_all()
+    def _end(self) -> None:
+        self.handle.end()
+        self.tell()
