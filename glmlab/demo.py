@@ -6,6 +6,8 @@ against the baseline, and the tuned configuration is written.
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -40,7 +42,18 @@ def main() -> None:
     except KeyboardInterrupt:
         raise SystemExit("glmlab: stopped") from None
     render.to_terminal(render.bundle(bundle))
-    render.to_terminal(f"\nlook at it again:  glmlab show demo --storage {storage}")
+    render.to_terminal(f"\nlook at it again:  {_glmlab()} show demo --storage {storage}")
+
+
+def _glmlab() -> str:
+    """What to type for the command: its file, where the environment that has it is not active."""
+    here = Path(sys.executable).with_name("glmlab")
+    if shutil.which("glmlab") or not here.is_file():
+        return "glmlab"
+    try:
+        return str(here.relative_to(Path.cwd()))
+    except ValueError:
+        return str(here)
 
 
 if __name__ == "__main__":
