@@ -89,6 +89,7 @@ class ChildEngine:
         self._call_timeout_s = call_timeout_s
         self._beat_timeout_s, self._step_timeout_s = beat_timeout_s, step_timeout_s
         self.log_path = log_path or new_log_path(recipe.name)
+        self._driver = os.getpid()
         self._end = ""  # why it is no more; empty while it lives
         self._busy, self._killing = Lock(), RLock()
         self._handle = handle or EngineHandle()
@@ -168,6 +169,8 @@ class ChildEngine:
 
     def kill(self, why: str = "was killed") -> None:
         """End the child and everything that it started, now; calling it again does nothing."""
+        if os.getpid() != self._driver:
+            return  # a fork of the driver, which drops its copy when it ends: the engine is not its own
         with self._killing:  # whoever comes second waits until it is gone
             if self._end:
                 return
@@ -295,6 +298,10 @@ def _spawn(own: Mapping[str, str], log_path: Path) -> tuple[subprocess.Popen[byt
                 start_new_session=True,  # Ctrl-C in the driver's terminal is the driver's affair
                 env=environment,
             )
+    except BaseException:
+        ours.close()
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     finally:
         theirs.close()
     return process, Channel(ours)

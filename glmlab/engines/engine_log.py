@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import tempfile
 import time
 import warnings
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from platformdirs import user_cache_path
+
+from glmlab.engines.stacks import stacks_folder
 
 _KEPT = 50  # log files; older ones are removed
 _serial = itertools.count(1)
@@ -36,6 +39,7 @@ def new_log_path(name: str) -> Path:
     if folder.is_dir():
         for old in sorted(folder.glob("*.log"), key=_modified)[: -_KEPT + 1]:
             old.unlink(missing_ok=True)
+            shutil.rmtree(stacks_folder(old), ignore_errors=True)  # of a driver that was killed
     stamp = time.strftime("%Y%m%d-%H%M%S")
     return folder / f"{name}-{stamp}-{os.getpid()}-{next(_serial)}.log"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Event, Lock
+from threading import Event, RLock
 
 from glmlab.errors import AbortedError
 
@@ -16,7 +16,9 @@ class EngineHandle:
     """
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = (
+            RLock()
+        )  # an engine that is dropped lets go in whichever thread collects it, this one too
         self._ended = Event()
         self._kill: Callable[[], None] | None = None
         self._pids: Callable[[], tuple[int, ...]] = tuple

@@ -73,3 +73,29 @@ def test_a_worker_that_waits_for_work_is_not_taken_for_the_one_that_hangs() -> N
     assert idle.where == "waits for its next call"
     assert busy.where == "in all_reduce (nccl.py:1)"
     assert str(busy).splitlines()[1] == "  from execute_model (r.py:2)"
+
+
+def test_one_that_cannot_write_its_file_runs_all_the_same(tmp_path: Path) -> None:
+    """A folder that is gone, a full disk: nobody asks it then."""
+    code = (
+        "from glmlab.live.stack_dump import answer_with_stacks as a; a(); a(); import os, signal;"
+        "assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL"
+    )
+    environment = {**os.environ, STACKS_VARIABLE: str(tmp_path / "gone")}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+
+
+def test_its_file_is_there_only_when_it_would_answer(tmp_path: Path) -> None:
+    code = (
+        "import faulthandler, os; from glmlab.live import stack_dump as s\n"
+        "folder = os.environ[s.STACKS_VARIABLE]\n"
+        "def register(*_, **__): assert not os.path.exists(f'{folder}/{os.getpid()}.txt')\n"
+        "faulthandler.register = register\n"
+        "s.answer_with_stacks(); print(*os.listdir(folder), os.getpid())"
+    )
+    environment = {**os.environ, STACKS_VARIABLE: str(tmp_path)}
+    said = subprocess.run(
+        [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True
+    )
+    name, pid = said.stdout.split()
+    assert name == f"{pid}.txt"
