@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,18 +14,20 @@ from platformdirs import user_cache_path
 from glmlab.errors import StorageError
 from glmlab.storage_url import exists, file_of, shown
 
+_LOOKED_AT_S = 0.3  # one who looks whether it is held has it for a moment
+
 
 def is_held(name: str, url: str) -> bool:
     """Whether a run holds a study now, in this process or another; writes nothing."""
-    path = _lock_path(name, url)
-    if not path.exists():
-        return False
-    lock = FileLock(path, timeout=0)
     try:
-        with lock:
-            return False
-    except (Timeout, OSError):
+        with _lock_path(name, url).open("rb") as file:
+            # Shared, and on a file that need not be writable: one who looks holds nothing against another.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
+    except OSError:  # there is no such file, or it cannot be told: a run would say so
+        return False
+    return False
 
 
 @contextlib.contextmanager
@@ -37,7 +40,7 @@ def study_lock(name: str, url: str) -> Iterator[None]:
         If another run holds it.
     """
     path = _lock_path(name, url)
-    lock = FileLock(path, timeout=0)
+    lock = FileLock(path, timeout=_LOOKED_AT_S)
     try:
         lock.acquire()
     except Timeout:
