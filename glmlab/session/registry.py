@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import threading
 import weakref
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from glmlab.storage_url import file_of, shown
 if TYPE_CHECKING:
     from glmlab.session.session import Session
 
+_log = logging.getLogger(__name__)
 _guard = threading.Lock()
 _sessions: weakref.WeakValueDictionary[tuple[str, str], Session] = weakref.WeakValueDictionary()
 
@@ -60,4 +62,7 @@ def _close_all() -> None:
     """An interpreter that ends leaves no engine behind."""
     for session in list(_sessions.values()):
         if session.is_active:
-            session.close()
+            try:
+                session.close()
+            except Exception:  # noqa: BLE001 (the others have engines too)
+                _log.exception("study %s could not be closed", session.name)
