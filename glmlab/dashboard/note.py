@@ -19,7 +19,8 @@ _DECIDED = "The ratio is that of the rounds, with its 95% interval; the first li
 _TO_DO = (
     "The recipe is among this study's artifacts. To take it to production, and to send the study to somebody:"
 )
-_BLOCK = re.compile(rf"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
+# Each on a line of its own: what a study says may hold these words, but always within a line.
+_BLOCK = re.compile(rf"^{re.escape(BEGIN)}[ \t\r]*$.*?^{re.escape(END)}[ \t\r]*$", re.DOTALL | re.MULTILINE)
 _SPECIAL = re.compile(r"([\\`*_\[\]<>#|~&!])")
 
 

@@ -221,14 +221,21 @@ def only_from_here(app: App) -> App:
     """
 
     def guarded(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        host = urlsplit(f"//{environ.get('HTTP_HOST', '')}").hostname
         origin = environ.get("HTTP_ORIGIN")
-        if host not in _LOOPBACK or (origin and urlsplit(origin).hostname not in _LOOPBACK):
+        if not _is_here(f"//{environ.get('HTTP_HOST', '')}") or (origin and not _is_here(origin)):
             start_response("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
             return [b"glmlab dashboard answers to localhost and 127.0.0.1 only.\n"]
         return app(environ, start_response)
 
     return guarded
+
+
+def _is_here(url: str) -> bool:
+    """Whether a URL is one of this machine; what is no URL is not."""
+    try:
+        return urlsplit(url).hostname in _LOOPBACK
+    except ValueError:
+        return False
 
 
 class _Server(ThreadingMixIn, WSGIServer):

@@ -59,6 +59,13 @@ def tag(name: str, /, *children: Child, **attributes: str | int | bool | None) -
     return Html(opening if name in _EMPTY else f"{opening}{fragment(*children)}</{name}>")
 
 
+def hide(page: str, secrets: Iterable[str]) -> str:
+    """A page without these words, wherever they stand in its text."""
+    for secret in secrets:
+        page = page.replace(text(secret), "***")
+    return page
+
+
 def clip(content: str, most: int) -> str:
     """A text with at most so many characters; it says so where it was cut."""
     return content if len(content) <= most else content[: most - len(_CUT)].rstrip() + _CUT

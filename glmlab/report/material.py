@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,11 @@ from glmlab.storage import StudyStore
 from glmlab.study_spec import StudySpec
 from glmlab.summary import Summary, baseline_record, best_record, summarize
 from glmlab.trial_record import TrialRecord, Visit
+
+_SECRET = re.compile(
+    r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|PWD|CREDENTIALS?|API_?KEY|ACCESS_KEY)($|_)", re.IGNORECASE
+)
+_LEAST_SECRET = 6  # characters; shorter ones stand in a page by chance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +67,12 @@ class Material:
     def baseline_params(self) -> Params:
         """The baseline's values, empty before the first engine has told them."""
         return self.spec.knob_space.active(self.store.baseline or {})
+
+    @property
+    def secrets(self) -> list[str]:
+        """Values of the recipe's environment that are nobody else's business, by their names."""
+        found = self.spec.base_recipe.env.items()
+        return [value for name, value in found if _SECRET.search(name) and len(value) >= _LEAST_SECRET]
 
     @cached_property
     def rounds(self) -> list[tuple[Visit, Visit]]:

@@ -173,6 +173,8 @@ def _limits(material: Material) -> list[str]:
             f"{material.best.same_tokens:.1%} of the best trial's greedy tokens equal the baseline's; whether"
             " the answers are as good was not looked at"
         )
+    if material.secrets:
+        notes.append("*** stands for secrets of the recipe's environment; put them back before it is served")
     if spec.base_recipe.weights != "auto":
         notes.append(f"{spec.base_recipe.weights} weights: a trained model routes its experts otherwise")
     if "@" in spec.base_recipe.model:

@@ -11,7 +11,7 @@ from importlib.resources import files
 import glmlab
 from glmlab.report.changes import changes, production
 from glmlab.report.charts import Chart, charts_of
-from glmlab.report.elements import Child, Html, fragment, section, tag
+from glmlab.report.elements import Child, Html, fragment, hide, section, tag
 from glmlab.report.ledger import ledger
 from glmlab.report.material import Material
 from glmlab.report.origin import limits, origin
@@ -62,7 +62,7 @@ def page(material: Material, most_rows: int) -> str:
         _csv(material),
         _blob("plotly", _packed_plotly()),
     )
-    return _document(material, body)
+    return hide(_document(material, body), material.secrets)
 
 
 def _document(material: Material, body: Html) -> str:

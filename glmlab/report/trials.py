@@ -114,7 +114,8 @@ def trials_csv(material: Material) -> str:
                 record.status,
                 record.evidence,
                 *(_cell(record.params[name]) if name in record.params else "" for name in names),
-                *(f"{value:.8g}" for value in record.values or [float("nan")] * len(material.spec.objective)),
+                *(f"{value:.8g}" for value in record.values or ()),
+                *([] if record.values else [""] * len(material.spec.objective)),
                 *(record.constraint_values.get(name, "") for name in _bounds(material)),
                 "" if record.same_tokens is None else f"{record.same_tokens:.6g}",
                 *(f"{seconds:.6g}" for seconds in (spent.rebuild_s, spent.apply_s, spent.prefill_s,
@@ -122,7 +123,7 @@ def trials_csv(material: Material) -> str:
                 _cell(clip(" ".join(record.reason.split()), _MOST_REASON)),
             ]
         )  # fmt: skip
-    return out.getvalue().replace("nan", "")
+    return out.getvalue()
 
 
 def _bounds(material: Material) -> list[str]:
