@@ -84,7 +84,10 @@ def start(
             f"serving_engine = {found.serving_engine!r}: this recipe is there to be checked and compared;"
             " glmlab starts vLLM only, so take one with serving_engine: vllm"
         )
-    installed_vllm()
+    if installed_vllm().for_cpu:
+        from glmlab.engines.room_here import check_room
+
+        check_room(found)
     if home == "kernel":
         from glmlab.engines.engine_log import kernel_log_path
         from glmlab.engines.vllm_engine import VllmEngine

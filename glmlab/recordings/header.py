@@ -39,6 +39,10 @@ class GpuFacts(_Record):
     power_limit_w: float | None = None
 
 
+# A reader is told one difference: that of the model says more than any other, that of versions the least.
+_FIELDS = sorted(Recipe.model_fields, key=lambda name: (name != "model", name == "versions"))
+
+
 class RecordingHeader(_Record):
     """What was recorded, on what, and how: the first line of a recording.
 
@@ -141,7 +145,7 @@ class RecordingHeader(_Record):
         free : sequence of str
             Fields that may differ.
         """
-        for name in Recipe.model_fields:
+        for name in _FIELDS:
             if name in ("name", "notes") or name in free or name in self.knobs:
                 continue
             wanted, recorded = getattr(recipe, name), getattr(self.recipe, name)
