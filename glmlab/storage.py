@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.samplers import RandomSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -133,12 +133,18 @@ class StudyStore:
     def begin(self, params: Params, space: KnobSpace) -> optuna.Trial:
         """Start a trial with given values; it is in the storage, as running, from now on."""
         fixed = {name: distributions(space)[name] for name in params}
-        self._study.enqueue_trial(dict(params))
-        return self._study.ask(fixed_distributions=fixed)
+        with _writing(self.url):
+            self._study.enqueue_trial(dict(params))
+            return self._study.ask(fixed_distributions=fixed)
 
     def finish(self, trial: optuna.Trial, record: TrialRecord) -> TrialRecord:
         """Store a trial's record and end it; the record with its number."""
         record = record.model_copy(update={"number": trial.number})
+        with _writing(self.url):
+            self._finish(trial, record)
+        return record
+
+    def _finish(self, trial: optuna.Trial, record: TrialRecord) -> None:
         trial.set_user_attr(_RECORD, json.loads(record.model_dump_json()))
         trial.set_user_attr("status", record.status)
         if record.reason:
@@ -148,7 +154,6 @@ class StudyStore:
         for name, violation in record.violations.items():
             trial.set_constraint(name, violation)
         self._study.tell(trial, list(record.values) if record.values else None, state=_STATES[record.status])
-        return record
 
     def end_interrupted(self) -> int:
         """Close trials that a former driver left running; how many there were."""
@@ -273,7 +278,8 @@ class StudyStore:
         return self._study.user_attrs.get(f"{_RECORD}:{key}")
 
     def _set(self, key: str, value: Any) -> None:
-        self._study.set_user_attr(f"{_RECORD}:{key}", value)
+        with _writing(self.url):
+            self._study.set_user_attr(f"{_RECORD}:{key}", value)
 
 
 def study_names(url: str) -> list[str]:
@@ -309,6 +315,19 @@ def connect(url: str) -> BaseStorage:
     if url.startswith("sqlite"):
         options["connect_args"] = {"timeout": 60}  # a dashboard may be reading
     return RDBStorage(url, engine_kwargs=options)
+
+
+@contextlib.contextmanager
+def _writing(url: str) -> Iterator[None]:
+    """Say what a database said of a write: Optuna takes a full disk for invalid data."""
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError, OSError) as error:
+        cause = error.__cause__ or error
+        said = str(getattr(cause, "orig", cause)).strip().splitlines()
+        raise StorageError(
+            f"storage {shown(url)}: cannot be written ({shown(said[0]) if said else type(cause).__name__})"
+        ) from error
 
 
 @contextlib.contextmanager

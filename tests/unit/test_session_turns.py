@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from glmlab.errors import SessionError
+from glmlab.errors import SessionError, StorageError
 from glmlab.session import Session, SessionState, attach
 from glmlab.study_spec import Budget
 from tests.doubles import Knobs, scripted_start
@@ -272,3 +273,19 @@ def test_a_slow_storage_keeps_nobody_waiting(url: str, monkeypatch: pytest.Monke
     go_on.set()
     reader.join(30)
     assert seen == ["finished"]
+
+
+def test_a_storage_that_goes_in_the_middle_is_told_by_its_cause(tmp_path: Path, gate: Gate) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    script = scripted_start(gate)
+    session = Session(spec(LIVE), f"sqlite:///{folder / 'studies.db'}", start=script)
+    session.start()
+    until(lambda: gate.waiting)
+    shutil.rmtree(folder)
+    gate.open(100)
+    with pytest.raises(StorageError, match=r"cannot be written \(.*database"):
+        session.wait()
+    assert session.state is SessionState.FAILED
+    assert "invalid data" not in session.status.text
+    assert script.running == 0
