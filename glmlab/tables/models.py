@@ -105,7 +105,11 @@ def _disagreements(found: Sequence[dict[str, Any]]) -> RenderableType:
     for each in found:
         said = [Text("" if each[key] is None else str(each[key])) for key in _SAID]
         listing.add_row(Text(each["what"]), *said, Text(each["source"], style="dim"))
-    return listing
+    caption = (
+        "seed: the notes of the case study that glmlab began with. card: the model card. config: config.json."
+        " reference N: the collection of facts that glmlab was begun with, which is not part of it"
+    )
+    return Group(listing, Text(caption, style="dim"))
 
 
 def count(number: float | None) -> str:

@@ -49,8 +49,8 @@ class ChartBox(W.VBox):
         self._twin = W.Accordion([self._table], selected_index=None)
         self._twin.set_title(0, "The same numbers as a table")
         self._twin.observe(lambda _: self._tell(), names="selected_index")
-        shown = self._output if self._canvas is None else self._canvas
-        super().__init__([shown, self._twin], layout=W.Layout(width="100%"))
+        # Without a chart there is no frame for one: a canvas with nothing on it is a white page with axes.
+        super().__init__([], layout=W.Layout(width="100%"))
 
     @property
     def is_live(self) -> bool:
@@ -87,6 +87,8 @@ class ChartBox(W.VBox):
         else:
             self._output.outputs = (_as_output(figure, f"{data.title} ({data.evidence})"),)
         self.painted += 1
+        if self.painted == 1:
+            self.children = (self._output if self._canvas is None else self._canvas, self._twin)
         self._tell()
 
     def _tell(self) -> None:

@@ -12,7 +12,8 @@ from glmlab.recipe_book import find_recipe
 
 
 def test_weights_beyond_all_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room_here.psutil, "virtual_memory", lambda: SimpleNamespace(total=25_300_000_000))
+    memory = SimpleNamespace(total=25_300_000_000)
+    monkeypatch.setattr("glmlab.engines.room_here.psutil.virtual_memory", lambda: memory)
     with pytest.raises(InputError, match=r"weights of 30\d GB do not fit this machine's memory of 25\.3 GB"):
         room_here.check_room(find_recipe("glm-5.1-reap-160-vllm-sparse"))
 
