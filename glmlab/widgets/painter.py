@@ -38,7 +38,7 @@ class Painter:
         self._on_error: weakref.WeakMethod[Callable[[Exception], object]] = weakref.WeakMethod(on_error)
         self._session: Session | None = None
         self._guard = threading.Lock()
-        self._is_closed = False
+        self._is_closed = self._is_woken = False
         self._looked_s = 0.0
         self._told = ""
         me = weakref.ref(self)
@@ -72,6 +72,7 @@ class Painter:
         with self._guard:
             if self._session is None or self._is_closed:
                 return False
+            self._is_woken = True
             self._ticker.start()
             return True
 
@@ -119,13 +120,15 @@ class Painter:
                 self._tell(error)
 
     def _tick(self) -> None:
+        with self._guard:
+            self._is_woken = False
         self._look()
         ended = self._ended()
         self.paint()
         if ended:
             with self._guard:
-                # Somebody may have started it again in the meantime.
-                if self._ended():
+                # Somebody may have started it again in the meantime, or changed what was painted already.
+                if self._ended() and not self._is_woken:
                     self._ticker.stop()
 
     def __del__(self) -> None:

@@ -147,3 +147,24 @@ def test_closed_it_stays_so(session, part):
     painter.close()
     painter.wake()
     assert not painter.is_running
+
+
+def test_who_is_woken_during_its_last_paint_paints_once_more(session, gate):
+    """A click that comes while the end is painted is not forgotten."""
+    gate.open(1000)
+    session.start()
+    session.wait()
+
+    class Slow(Part):
+        def paint(self) -> None:
+            super().paint()
+            if len(self.seen) == 1:
+                assert slow_painter.wake()  # as a click does, after this part has been drawn
+
+    part = Slow(session)
+    slow_painter = Painter(part.tell)
+    slow_painter.add(part.paint)
+    slow_painter.session = session
+    until(lambda: not slow_painter.is_running)
+    assert len(part.seen) == 2
+    slow_painter.close()
