@@ -16,8 +16,9 @@ from glmlab.errors import SessionError, StorageError
 from glmlab.session import Session, SessionState, attach
 from glmlab.study_spec import Budget
 from tests.doubles import Knobs, scripted_start
+from tests.sessions import gated
 from tests.studies import LIVE, SAMPLED, bowl, spec, split_helps
-from tests.unit.test_session import Gate, gated, until
+from tests.watched import Gate, until
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def url(tmp_path: Path) -> str:
 
 @pytest.fixture
 def gate() -> Iterator[Gate]:
-    made = Gate()
+    made = Gate(split_helps)
     yield made
     made.open(1000)
 
