@@ -295,6 +295,29 @@ def test_too_few_visits_to_decide_anything_are_refused(url, facts, tmp_path):
     assert not (tmp_path / "studies.log").exists()
 
 
+def test_points_that_the_study_does_not_go_to_need_no_visits(url, facts):
+    """Rounds of a recording that was stopped: points of its last round have a visit more than others."""
+    path = facts.parent / "uneven.jsonl"
+    record(path, visits=4)
+    lines = path.read_text().splitlines()
+    first = [line for line in lines if json.loads(line).get("knobs", {}).get("max_num_seqs") == 4]
+    kept = [line for line in lines if line not in first[2:]]
+    bodies = [json.loads(line) for line in kept]
+    for order, body in enumerate(bodies[1:]):
+        body["order"] = order
+    counts: dict[str, int] = {}
+    for body in bodies[1:]:
+        key = json.dumps(body["knobs"])
+        body["visit"] = counts[key] = counts.get(key, -1) + 1
+    path.write_text("".join(f"{json.dumps(body)}\n" for body in bodies))
+    with pytest.raises(StudyError, match=r"recording uneven has a point with \d visits"):
+        study_of(url, recording=str(path)).run()
+    space = {**SPACE, "max_num_seqs": [8, 16]}
+    summary = study_of(url, recording=str(path), space=space).run()
+    assert summary.trials == {"complete": 4, "failed": 0, "blocked": 0}
+    assert summary.verdict.rounds == 3
+
+
 def test_recording_belongs_to_replay():
     with pytest.raises(StudyError, match="recording: only engine: replay reads one, this is engine: vllm"):
         StudySpec.parse(replay_spec(engine="vllm", recording="b32"))
