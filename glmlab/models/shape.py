@@ -22,6 +22,7 @@ on full-size configurations, these formulas give to the last one.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -42,7 +43,7 @@ Size = Annotated[int, Field(strict=True, ge=1)]
 SizeOrZero = Annotated[int, Field(strict=True, ge=0)]
 
 
-class ModelShape(BaseModel):
+class ModelShape(BaseModel, ABC):
     """Sizes of one model. The field names are those of config.json; its other keys do not matter here."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
@@ -106,14 +107,14 @@ class ModelShape(BaseModel):
 
     # ------------------------------------------------------------------ per layer
     @property
+    @abstractmethod
     def attention_params(self) -> int:
         """Parameters of one layer's attention, without an indexer."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def kv_values_per_layer(self) -> int:
         """Numbers that one token leaves in one layer's KV cache, all heads together."""
-        raise NotImplementedError
 
     @property
     def indexer_params(self) -> int:

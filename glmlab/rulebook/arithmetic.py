@@ -27,12 +27,6 @@ _GRID_2D = 128  # MIN_LAUNCH_GRID_SIZE_2D of triton_attn.py, 0.26 and 0.32
 
 
 # ---------------------------------------------------------------------- how a model divides over ranks
-def _fits_ranks(shape: Any, ranks: int) -> bool:
-    heads, kv_heads = shape.num_attention_heads, shape.kv_heads
-    spread = kv_heads % ranks == 0 or ranks % kv_heads == 0
-    return bool(heads % ranks == 0 and (shape.attention != "gqa" or spread))
-
-
 def _nearest_ranks(facts: dict[str, Any], most: int) -> int:
     """The highest tensor parallelism that divides heads and, without EP, the experts' columns."""
     shape, expert_parallel = facts["shape"], facts["expert_parallel"]
@@ -44,7 +38,7 @@ def _nearest_ranks(facts: dict[str, Any], most: int) -> int:
             and shape.intermediate_size % ranks == 0
             and (block is None or width % block[0] == 0)
         )
-        if _fits_ranks(shape, ranks) and whole:
+        if shape.spreads_over(ranks) and whole:
             return ranks
     return 1
 
@@ -55,7 +49,7 @@ def heads_do_not_divide(facts: dict[str, Any]) -> Found:
     shape, ranks = facts["shape"], facts["tensor_parallel"]
     if shape is None:
         return None
-    if _fits_ranks(shape, ranks):
+    if shape.spreads_over(ranks):
         return _FINE
     nearest = _nearest_ranks(facts, ranks)
     return {"heads": shape.num_attention_heads, "kv_heads": shape.kv_heads, "nearest": nearest}
