@@ -14,6 +14,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from glmlab.live.error_line import error_line
+
 _MOST_THREADS = 16
 
 
@@ -55,7 +57,7 @@ def refuse_what_cannot_run(attempts: Iterable[Attempt], limits: Mapping[str, int
         try:
             kernel = done.result()
         except Exception as error:  # Triton raises many kinds, MLIR's PassManager plain RuntimeErrors
-            raise ValueError(f"{attempt.what}: the kernel does not compile: {_said(error)}") from error
+            raise ValueError(f"{attempt.what}: the kernel does not compile: {error_line(error)}") from error
         if kernel is None:
             continue
         needs = int(kernel.metadata.shared)
@@ -79,11 +81,6 @@ def _compiled(attempts: list[Attempt]) -> list[Future[Any]]:
     threads = max(1, min(len(attempts), _MOST_THREADS, len(os.sched_getaffinity(0))))
     with ThreadPoolExecutor(threads, "glmlab-compile", initializer=same_device) as pool:
         return [pool.submit(attempt.compile) for attempt in attempts]
-
-
-def _said(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1] if lines else 'no message'}"
 
 
 def device_limits(device: Any) -> dict[str, int]:

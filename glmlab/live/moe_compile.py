@@ -12,8 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from glmlab.live.error_line import error_line
 from glmlab.live.moe_candidates import GpuLimits, MoeShape
 from glmlab.tiles import Tile
+
+_MOST_SAID = 240  # characters
 
 Status = Literal["ok", "out_of_resources", "compile_error", "wrong", "error"]
 
@@ -171,6 +174,5 @@ def refuses(error: BaseException) -> bool:
 
 
 def said(error: BaseException) -> str:
-    """What an error says, in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {(lines[-1] if lines else 'no message')[:200]}"
+    """What an error says, in one line that a table has room for."""
+    return error_line(error)[:_MOST_SAID]

@@ -11,6 +11,7 @@ import torch
 from glmlab.live.attention_groups import backend_name
 from glmlab.live.collectives import time_all_reduce
 from glmlab.live.device_clock import DeviceClock
+from glmlab.live.error_line import error_line
 from glmlab.live.pipeline_buffers import make_missing_buffers
 from glmlab.live.worker_knobs import WorkerKnobs
 
@@ -38,7 +39,7 @@ class GlmlabWorkerExtension(_Worker):
         except ValueError as error:
             return str(error)
         except Exception as error:  # noqa: BLE001  one rank that raises would leave others' answers waiting
-            return _one_line(error)
+            return error_line(error)
         return ""
 
     def glmlab_apply(self, knobs: dict[str, Any], all_graphs: bool = False) -> dict[str, Any]:
@@ -63,12 +64,12 @@ class GlmlabWorkerExtension(_Worker):
         try:
             done = self._glmlab_knobs().apply(knobs, all_graphs=all_graphs)
         except Exception as failure:  # noqa: BLE001  whatever it is, the driver decides
-            error = _one_line(failure)
+            error = error_line(failure)
         state: dict[str, Any] = {"rank": self.rank, "values": {}}
         try:
             state = self.glmlab_state()
         except Exception as failure:  # noqa: BLE001  as above
-            error = error or _one_line(failure)
+            error = error or error_line(failure)
         return {"state": state, **done, "error": error}
 
     def glmlab_state(self) -> dict[str, Any]:
@@ -122,11 +123,6 @@ class GlmlabWorkerExtension(_Worker):
         if not hasattr(self, "_glmlab_worker_knobs"):
             self._glmlab_worker_knobs = WorkerKnobs(self)
         return self._glmlab_worker_knobs
-
-
-def _one_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1] if lines else 'no message'}"
 
 
 def _device_name(device: torch.device) -> str:
