@@ -18,7 +18,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     for name in list_models():
         model = find_model(name)
-        if name.startswith("tiny/") or model.facts is None:
+        if name.startswith("tiny/"):
             continue
         total, active = model.total_params / 1e9, model.active_params / 1e9
         said = model.facts.advertised
@@ -32,7 +32,6 @@ def main() -> None:
 
 def compared(model: Model) -> list[str]:
     """Each measured size of bytes beside the computed one."""
-    assert model.facts is not None
     lines = []
     for each in model.facts.measured:
         ours = computed_bytes(model, each.what, each.tensor_parallel)

@@ -234,7 +234,9 @@ def record(engine: Engine, kind: str, step: str, asked: argparse.Namespace) -> N
     else:
         points = [{"kv_splits": splits} for splits in this["splits" if step == "grid" else step]]
     name = f"{this['twin']}-{'splits' if step in ('grid', 'variant') else step}"
-    engine.apply(**{key: engine.knobs()[key].default for key in points[0]})
+    # All of them: an earlier step left its last value of knobs that this one does not move.
+    own = {key: status.default for key, status in engine.knobs().items() if status.live}
+    engine.apply(**{key: value for key, value in own.items() if value is not None})
     done = record_grid(
         engine,
         workload_of(step, asked.long),

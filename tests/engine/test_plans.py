@@ -23,7 +23,7 @@ SPEC = {
 
 
 class Watch(Silent):
-    """Counts trials, and the processes of engines that live when one ends."""
+    """Keeps the records of trials as they end."""
 
     def __init__(self) -> None:
         self.trials: list[TrialRecord] = []
