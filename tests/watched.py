@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from glmlab.knobs import Params
 from tests.doubles import Knobs
 
 
@@ -49,7 +48,3 @@ def words(widget: Any) -> str:
 def threads(name: str = "glmlab") -> list[str]:
     """glmlab's own threads that are alive."""
     return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith(name))
-
-
-def point(record: Any) -> Params:
-    return dict(record.params)

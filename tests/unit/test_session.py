@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,13 +22,6 @@ from tests.watched import Gate, until
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'studies.db'}"
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    made = Gate(split_helps)
-    yield made
-    made.open(1000)
 
 
 # ------------------------------------------------------------------------------ a run

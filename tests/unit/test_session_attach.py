@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,13 +22,6 @@ from tests.watched import Gate, until
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'studies.db'}"
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    made = Gate(split_helps)
-    yield made
-    made.open(1000)
 
 
 def test_attach_gives_the_running_session(url: str, gate: Gate) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,6 @@ from tests.watched import Gate, until
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'studies.db'}"
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    made = Gate(split_helps)
-    yield made
-    made.open(1000)
 
 
 def test_a_wish_comes_next(url: str, gate: Gate) -> None:

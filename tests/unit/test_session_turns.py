@@ -6,7 +6,6 @@ import contextlib
 import gc
 import shutil
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +23,6 @@ from tests.watched import Gate, until
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'studies.db'}"
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    made = Gate(split_helps)
-    yield made
-    made.open(1000)
 
 
 @pytest.fixture

@@ -9,15 +9,8 @@ from glmlab.study_lock import study_lock
 from glmlab.widgets.controls import Controls
 from glmlab.widgets.why_not import why_not
 from tests.doubles import scripted_start
-from tests.studies import LIVE, SAMPLED, TWO_PLANS, bowl, spec, split_helps
-from tests.watched import Gate, until, words
-
-
-@pytest.fixture
-def gate():
-    made = Gate(split_helps)
-    yield made
-    made.open(10_000)
+from tests.studies import LIVE, SAMPLED, TWO_PLANS, bowl, spec
+from tests.watched import until, words
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 from glmlab.session import Session, SessionState
 from glmlab.widgets.painter import Painter, wake
 from tests.doubles import scripted_start
-from tests.studies import LIVE, spec, split_helps
-from tests.watched import Gate, threads, until
+from tests.studies import LIVE, spec
+from tests.watched import threads, until
 
 
 class Part:
@@ -29,13 +29,6 @@ class Part:
 
     def tell(self, error: Exception) -> None:
         self.errors.append(str(error))
-
-
-@pytest.fixture
-def gate():
-    made = Gate(split_helps)
-    yield made
-    made.open(1000)
 
 
 @pytest.fixture

@@ -1,117 +1,22 @@
-"""Play: an engine's life, changes and comparisons, driven as a user drives them."""
+"""Play: changes and comparisons, driven as a user drives them."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import threading
-from pathlib import Path
 from typing import Any
 
 import ipywidgets
-import pytest
 from ipywidgets.widgets.widget import _instances
 
 from glmlab.engines.base import KnobStatus
-from glmlab.engines.handle import EngineHandle
-from glmlab.errors import EngineDiedError, EngineStartError, InputError, MeasureError
-from glmlab.recipe import Recipe
-from glmlab.widgets.play import Play
+from glmlab.errors import EngineStartError, MeasureError
 from glmlab.widgets.setup import Setup
-from tests.doubles import ScriptedEngine, scripted_start
-
-RECIPE = Recipe(
-    name="unit", model="tiny/glm4-moe", max_num_seqs=8, max_num_batched_tokens=1024, max_model_len=1200
-)
-RECORDING = "h100-glm-4.7-tp4-splits"
-
-
-class Starts:
-    """Engines for a player: doubles, with what a test wants to happen in them."""
-
-    def __init__(self, script: scripted_start | None = None, *, pids=(), during=None, closing=None) -> None:
-        self.script = script or scripted_start(lambda knobs: 10.0 if knobs["cpu_split_kv"] else 8.0)
-        self.pids, self.during, self.closing = pids, during or {}, closing
-        self.handles: list[EngineHandle] = []
-        self.places: list[str] = []
-
-    def __call__(self, recipe: Recipe, place: str, log_path: Path | None, handle: EngineHandle):
-        self.handles.append(handle)
-        self.places.append(place)
-        self.reach("start", handle)
-        if reason := self.script.start_fails(recipe):
-            raise EngineStartError(reason, log_tail="the last line of the log")
-        engine = HandledEngine(recipe, self.script, {})
-        engine.starts, engine.handle, engine.pids = self, handle, self.pids
-        return engine
-
-    def reach(self, what: str, handle: EngineHandle) -> None:
-        if what in self.during:
-            self.during[what](handle)
-        handle.check()
-
-
-class HandledEngine(ScriptedEngine):
-    starts: Starts
-    handle: EngineHandle
-
-    def measure(self, workload):
-        self.starts.reach("measure", self.handle)
-        return super().measure(workload)
-
-    def close(self):
-        if self.starts.closing is not None:
-            self.starts.closing(self.handle)
-        super().close()
-
-
-@pytest.fixture
-def make(tmp_path, monkeypatch):
-    monkeypatch.setenv("GLMLAB_LOGS", str(tmp_path))
-    made = []
-
-    def make(starts=None, recipe=RECIPE, **kwargs):
-        extra = {} if starts is None else {"start": starts}
-        made.append(Play(recipe, **extra, **kwargs))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
-
-
-@pytest.fixture
-def play(make):
-    """One whose engine serves."""
-    play = make(Starts())
-    start(play)
-    return play
-
-
-def start(play: Play) -> None:
-    play.engine.start.click()
-    play.wait(60)
-
-
-def apply(play: Play, **choices) -> None:
-    for name, value in choices.items():
-        row = play._rows[name]
-        (row.choice if row._is_list else row.entry).value = value
-    play.apply.click()
-    play.wait(60)
-
-
-def line(play: Play) -> str:
-    return str(play.engine._line.value)
-
-
-def bench_is_shown(play: Play) -> bool:
-    return bool(play._bench.layout.display != "none")
+from tests.doubles import scripted_start
+from tests.plays import RECIPE, RECORDING, Starts, apply, bench_is_shown, line, start
 
 
 # ---------------------------------------------------------------------------------------- playing
-def test_before_anything_runs_there_is_a_start_button_and_no_empty_frame(make):
-    play = make(Starts())
+def test_before_anything_runs_there_is_a_start_button_and_no_empty_frame(make_play):
+    play = make_play(Starts())
     assert play.engine.start.description == "Start engine"
     assert play.engine.stop.disabled
     assert not bench_is_shown(play)
@@ -141,9 +46,9 @@ def test_controls_are_those_that_the_engine_can_change_with_what_it_allows(play)
     assert "1 to 8" in shown["max_num_seqs"]._about.value
 
 
-def test_what_cannot_be_changed_is_listed_with_the_reason(make):
+def test_what_cannot_be_changed_is_listed_with_the_reason(make_play):
     live = {"kv_splits": KnobStatus(live=False, why="CPU_ATTN has <no> splits")}
-    play = make(Starts(scripted_start(live=live)))
+    play = make_play(Starts(scripted_start(live=live)))
     start(play)
     assert play._rows["kv_splits"].layout.display == "none"
     assert "<code>kv_splits</code>: CPU_ATTN has &lt;no&gt; splits" in play._fixed.value
@@ -196,8 +101,8 @@ def test_another_workload_is_measured(play):
     assert "of the tokens" not in play._result.value
 
 
-def test_a_recording_is_played_with_its_own_recipe_and_contexts(make):
-    play = make(place=RECORDING)
+def test_a_recording_is_played_with_its_own_recipe_and_contexts(make_play):
+    play = make_play(place=RECORDING)
     assert "glm-4.7-tp4" in line(play)
     start(play)
     assert play.rounds[0].measurement.evidence == "replayed"
@@ -211,9 +116,9 @@ def test_a_recording_is_played_with_its_own_recipe_and_contexts(make):
     assert play.engine.log_button.layout.display == "none", "nothing is logged"
 
 
-def test_the_place_can_be_chosen_while_nothing_runs(make):
+def test_the_place_can_be_chosen_while_nothing_runs(make_play):
     starts = Starts()
-    play = make(starts)
+    play = make_play(starts)
     play.engine.place.value = RECORDING
     assert "150000" in play.workload.fields["contexts"].value
     play.engine.place.value = "kernel"
@@ -223,9 +128,9 @@ def test_the_place_can_be_chosen_while_nothing_runs(make):
     assert play.engine.place.disabled
 
 
-def test_the_recipe_is_asked_for_at_each_start(make):
+def test_the_recipe_is_asked_for_at_each_start(make_play):
     recipes = [RECIPE]
-    play = make(Starts(), recipe=lambda: recipes[-1])
+    play = make_play(Starts(), recipe=lambda: recipes[-1])
     recipes.append(RECIPE.replace(name="other", max_num_seqs=4))
     start(play)
     assert play.rounds[0].recipe.name == "other"
@@ -261,9 +166,9 @@ def test_a_workload_that_cannot_be_is_refused_beside_it_and_on_the_button(play):
     assert play.workload._refusal.value == ""
 
 
-def test_a_change_that_is_made_but_cannot_be_measured_is_shown_as_made(make):
+def test_a_change_that_is_made_but_cannot_be_measured_is_shown_as_made(make_play):
     starts = Starts(scripted_start(measure_fails={2: MeasureError("workload: needs 2000 tokens")}))
-    play = make(starts)
+    play = make_play(starts)
     start(play)
     apply(play, cpu_split_kv=False)
     assert play.notice.text == "workload: needs 2000 tokens"
@@ -272,165 +177,17 @@ def test_a_change_that_is_made_but_cannot_be_measured_is_shown_as_made(make):
     assert len(play.rounds) == 1
 
 
-def test_what_nobody_foresaw_is_shown_with_its_traceback(make, caplog):
-    play = make(Starts(scripted_start(measure_fails={1: ZeroDivisionError("in the engine")})))
+def test_what_nobody_foresaw_is_shown_with_its_traceback(make_play, caplog):
+    play = make_play(Starts(scripted_start(measure_fails={1: ZeroDivisionError("in the engine")})))
     start(play)
     assert "ZeroDivisionError: in the engine" in play.notice.text
     assert play.status.state == "ready"
 
 
-# ---------------------------------------------------------------------------------------- deaths
-def test_an_engine_that_dies_is_shown_with_its_log_and_can_be_started_again(make):
-    error = EngineDiedError("the engine died by SIGKILL during 'measure'", log_tail="out of memory")
-    play = make(Starts(scripted_start(measure_fails={2: error})))
-    start(play)
-    apply(play, cpu_split_kv=False)
-    assert play.status.state == "died"
-    assert "died by SIGKILL" in play.notice.text
-    assert "out of memory" in play.notice._area.value
-    assert play.engine.start.description == "Start again"
-    assert not bench_is_shown(play)
-    assert play._history.value, "what was measured stays"
-    start(play)
-    assert play.status.state == "ready"
-    assert [each.number for each in play.rounds] == [1, 2]
-
-
-def test_an_engine_that_does_not_come_up_is_told(make):
-    play = make(Starts(scripted_start(start_fails=lambda recipe: "no such backend")))
-    start(play)
-    assert play.status.state == "died"
-    assert "no such backend" in play.notice.text
-    assert "the last line of the log" in play.notice._area.value
-    assert play.engine.start.description == "Start again"
-    assert play.rounds == []
-
-
-def test_bad_input_at_the_start_is_told_in_one_line(make):
-    def refuse(handle):
-        raise InputError("serving_engine = 'sglang': glmlab starts vLLM only")
-
-    play = make(Starts(during={"start": refuse}))
-    start(play)
-    assert play.status.state == "none"
-    assert play.notice.text == "serving_engine = 'sglang': glmlab starts vLLM only"
-
-
-def test_an_idle_engine_that_is_gone_is_noticed(make):
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        play = make(Starts(pids=(process.pid,)))
-        start(play)
-        play._look()
-        assert play.wait().state == "ready"
-        process.kill()
-        process.wait()
-        play.player._engine._dead = True
-        play._look()
-        assert play.wait().state == "died"
-        assert play.engine.start.description == "Start again"
-
-
-# ---------------------------------------------------------------------------------------- the close button
-def test_closing_a_ready_engine_gives_it_back(make):
-    starts = Starts()
-    play = make(starts)
-    start(play)
-    play.engine.stop.click()
-    assert play.wait().state == "none"
-    assert starts.script.running == 0
-    assert not bench_is_shown(play)
-    assert play.engine.start.description == "Start engine"
-    start(play)
-    assert play.status.state == "ready"
-
-
-@pytest.mark.parametrize("what", ["start", "measure"])
-def test_the_button_ends_an_engine_that_is_busy(make, what):
-    busy = threading.Event()
-
-    def wait_for_the_end(handle):
-        busy.set()
-        handle.sleep(60)
-
-    starts = Starts(during={what: wait_for_the_end})
-    play = make(starts)
-    play.engine.start.click()
-    assert busy.wait(30)
-    assert not play.engine.stop.disabled
-    play.engine.stop.click()
-    assert play.wait(30).state == "none"
-    assert starts.script.running == 0
-    assert "ended" in line(play)
-    assert play.notice.text == "", "it is what was asked for"
-
-
-def test_pressed_again_it_kills_an_engine_that_does_not_close(make):
-    def close_only_when_killed(handle):
-        if not handle.is_ended:
-            threading.Event().wait(0.01)
-            while not handle.is_ended:
-                threading.Event().wait(0.01)
-
-    play = make(Starts(closing=close_only_when_killed))
-    start(play)
-    play.engine.stop.click()
-    assert play.status.state == "closing"
-    assert play.engine.stop.description == "Kill it now"
-    play.engine.stop.click()
-    assert play.wait(30).state == "none"
-
-
-def test_clicks_return_while_the_engine_works(make):
-    may_go = threading.Event()
-    play = make(Starts(during={"start": lambda handle: may_go.wait(60)}))
-    play.engine.start.click()
-    assert play.status.state == "starting"
-    assert play.engine.start.description == "Starting ..."
-    assert play.engine.log_button.value, "while one waits, the log is shown"
-    assert "Nothing is logged yet" in play.engine._log.value
-    play._look()
-    assert "so far" in line(play)
-    may_go.set()
-    assert play.wait().state == "ready"
-    assert not play.engine.log_button.value
-
-
-def test_the_end_of_the_log_is_shown_as_it_reads(make):
-    may_go = threading.Event()
-    play = make(Starts(during={"start": lambda handle: may_go.wait(60)}))
-    play.engine.start.click()
-    play.status.log_path.parent.mkdir(exist_ok=True)
-    play.status.log_path.write_text("\x1b[0;36mloading <weights>\x1b[0m\n", encoding="utf-8")
-    play._look()
-    assert "<pre>loading &lt;weights&gt;</pre>" in play.engine._log.value
-    may_go.set()
-    play.wait()
-
-
-def test_a_second_play_takes_over_so_that_no_engine_is_left_behind(make):
-    first, second = Starts(), Starts()
-    one, other = make(first), make(second)
-    start(one)
-    start(other)
-    assert other.status.state == "ready"
-    assert one.wait().state == "none"
-    assert first.script.running == 0
-    assert "another Play" in line(one)
-
-
-def test_taken_off_the_page_it_ends_its_engine(make):
-    starts = Starts()
-    play = make(starts)
-    start(play)
-    play.close()
-    play.wait()
-    assert starts.script.running == 0
-
-
 # ---------------------------------------------------------------------------------------- for the others
-def test_others_learn_what_the_engine_can_change(make):
+def test_others_learn_what_the_engine_can_change(make_play):
     told: list[Any] = []
-    play = make(Starts())
+    play = make_play(Starts())
     play.on_engine(told.append)
     start(play)
     assert told[-1]["max_num_seqs"].high == 8
@@ -441,10 +198,10 @@ def test_others_learn_what_the_engine_can_change(make):
     assert told[-1] is None
 
 
-def test_a_setup_is_locked_while_an_engine_runs(make):
+def test_a_setup_is_locked_while_an_engine_runs(make_play):
     setup = Setup(RECIPE)
     try:
-        play = make(Starts(), recipe=lambda: setup.recipe)
+        play = make_play(Starts(), recipe=lambda: setup.recipe)
         play.on_engine(setup.lock)
         start(play)
         assert setup.form.row("block_size").control.disabled
@@ -456,8 +213,8 @@ def test_a_setup_is_locked_while_an_engine_runs(make):
         setup.close()
 
 
-def test_no_widget_is_made_in_the_background(make):
-    play = make(Starts())
+def test_no_widget_is_made_in_the_background(make_play):
+    play = make_play(Starts())
     before = len(_instances)
     start(play)
     apply(play, cpu_split_kv=False)
@@ -476,9 +233,9 @@ def test_every_control_has_a_description_and_a_tooltip(play):
     assert [each for each in found if not (each.description and each.tooltip)] == []
 
 
-def test_values_of_an_engine_are_escaped(make):
+def test_values_of_an_engine_are_escaped(make_play):
     live = {"cpu_attn_isa": KnobStatus(live=True, values=("vec", "<script>"))}
-    play = make(Starts(scripted_start(live=live)))
+    play = make_play(Starts(scripted_start(live=live)))
     start(play)
     apply(play, cpu_attn_isa="<script>")
     shown = play._result.value + play._history.value + play._rows["cpu_attn_isa"]._about.value
@@ -486,11 +243,11 @@ def test_values_of_an_engine_are_escaped(make):
     assert "<script>" not in shown
 
 
-def test_a_start_that_fails_in_vllm_keeps_the_words_of_the_error(make):
+def test_a_start_that_fails_in_vllm_keeps_the_words_of_the_error(make_play):
     def fail(handle):
         raise EngineStartError("start: out of memory", log_tail="CUDA <oom>")
 
-    play = make(Starts(during={"start": fail}))
+    play = make_play(Starts(during={"start": fail}))
     start(play)
     assert play.notice.text == "start: out of memory"
     assert "CUDA &lt;oom&gt;" in play.notice._area.value
