@@ -41,7 +41,7 @@ class ReplayEngine:
     recording : Recording, str or Path
         A recording, its name or its file.
     recipe : Recipe, optional
-        What it is started with; the recorded recipe by default.
+        What it is started with; by default the recorded recipe, with what was in force.
     speed : float
         1.0 takes as long as the real engine did, 2.0 half of that; by default nothing is waited
         for. What is reported as cost is the recorded one in any case.
@@ -74,7 +74,7 @@ class ReplayEngine:
         header = self.recording.header
         if not speed > 0:
             raise InputError(f"speed = {speed!r}: expected a number above 0; 1.0 is real time")
-        self._recipe = recipe or header.recipe
+        self._recipe = recipe or header.recipe_in_force
         if reason := header.mismatch(self._recipe):
             raise RecordingError(f"recipe {self._recipe.name}: recording {self.recording.name} has {reason}")
         self._speed, self._order = speed, order or VisitOrder()

@@ -170,6 +170,14 @@ class RecordingHeader(_Record):
         return next((v for v in (named, own) if v is not None), self.state.knobs.get(name))
 
     @property
+    def recipe_in_force(self) -> Recipe:
+        """The recorded recipe, naming live knobs that had been moved before and were left there."""
+        found = self.state.knobs
+        left = (name for name, status in self.knob_status.items() if status.live and name not in self.knobs)
+        moved = [name for name in left if name in found and found[name] != self.value_at_start(name)]
+        return self.recipe.replace(**{name: found[name] for name in moved}) if moved else self.recipe
+
+    @property
     def origin(self) -> str:
         """Where the numbers come from, in a few words."""
         device = ", ".join(dict.fromkeys(gpu.name for gpu in self.gpus)) or self.state.versions.get("device")

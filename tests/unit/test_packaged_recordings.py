@@ -9,6 +9,7 @@ import pytest
 
 from glmlab import Study
 from glmlab.data_folders import data_folders
+from glmlab.engines.replay import ReplayEngine
 from glmlab.recorded import list_recordings, load_recording
 
 
@@ -26,6 +27,15 @@ def test_a_packaged_recording_says_where_it_comes_from(name: str) -> None:
     cut_off = any("one visit each" in note for note in header.notes)
     assert recording.fewest_visits >= (1 if cut_off else 2)
     assert all(visit.measurement.evidence == "measured" for visit in recording.visits)
+
+
+@pytest.mark.parametrize("name", list_recordings())
+def test_a_packaged_recording_can_be_replayed_by_its_name(name: str) -> None:
+    """Some began after others, with live knobs that were moved by then."""
+    with ReplayEngine(name) as engine:
+        recording = engine.recording
+        engine.apply(**next(point for point in recording.points if not recording.failure_of(point)))
+        assert engine.measure(recording.header.workload).evidence == "replayed"
 
 
 def test_there_are_some() -> None:

@@ -141,8 +141,10 @@ def test_a_replayed_engine_starts_where_a_new_one_does_not_where_the_recording_b
 def test_a_knob_that_had_been_moved_before_is_part_of_the_plan(later):
     found = later([{"max_num_seqs": 4}, {"max_num_seqs": 8}], cpu_attn_isa="amx")
     with pytest.raises(RecordingError, match="recording later has cpu_attn_isa = amx, not vec"):
-        ReplayEngine(found)
+        ReplayEngine(found, found.header.recipe)
     assert ReplayEngine(found, recipe(max_num_seqs=8, cpu_attn_isa="amx")).point == {"max_num_seqs": 8}
+    by_name = ReplayEngine(found)
+    assert (by_name.recipe.cpu_attn_isa, by_name.point) == ("amx", {"max_num_seqs": 8})
 
 
 def test_a_prefill_that_was_not_recorded_is_said_to_be_missing(later):
