@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 from glmlab.session import Session
 from tests.studies import TWO_PLANS, spec, split_helps
 from tests.watched import Gate, threads, until
+
+# How long one example took says how busy the machine was, and nothing of what is tested.
+settings.register_profile("glmlab", deadline=None)
+settings.load_profile("glmlab")
 
 if TYPE_CHECKING:
     from glmlab.widgets.board import Board
