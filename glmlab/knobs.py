@@ -106,6 +106,16 @@ def same_value(left: object, right: object) -> bool:
     return isinstance(left, bool) == isinstance(right, bool) and left == right
 
 
+def word(value: object) -> str:
+    """A value as a study file spells it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def in_words(params: Mapping[str, Any], between: str = " = ") -> str:
+    """Knobs and their values in one line, as a person would write them."""
+    return ", ".join(f"{name}{between}{word(value)}" for name, value in params.items())
+
+
 class KnobSpace:
     """The dimensions of a search, in the order in which they were given.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any, Protocol, TextIO
 
+from glmlab.knobs import in_words
 from glmlab.trial_record import TrialRecord, Visit
 from glmlab.units import format_duration
 
@@ -119,7 +120,7 @@ def automatic() -> Progress:
 
 def trial_line(record: TrialRecord) -> str:
     """A trial in one line: number, what was set, what came out, what it cost."""
-    knobs = ", ".join(f"{name}={_plain(value)}" for name, value in record.params.items())
+    knobs = in_words(record.params, "=")
     came = (
         record.reason
         if record.status != "complete"
@@ -129,10 +130,6 @@ def trial_line(record: TrialRecord) -> str:
     how += ", replayed" if record.evidence == "replayed" else ""
     cost = f"{format_duration(record.cost.total_s)} {how}" if record.status != "blocked" else "free"
     return f"#{record.number:<3} {record.status:<9} {came}  [{knobs}]  {cost}"
-
-
-def _plain(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _goal(total: int | None, seconds: float | None) -> str:

@@ -25,9 +25,9 @@ from glmlab.errors import (
 )
 from glmlab.hardware import machine
 from glmlab.knob_table import knob
-from glmlab.knobs import Params, params_key
+from glmlab.knobs import Params, in_words, params_key
 from glmlab.recorded import GpuFacts, RecordingHeader, RecordingWriter
-from glmlab.recordings.header import canonical, in_words
+from glmlab.recordings.header import canonical
 from glmlab.workload import Workload
 
 Progress = Callable[[int, int, str], None]

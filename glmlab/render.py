@@ -12,6 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from glmlab.knobs import in_words, word
 from glmlab.tables.room import Roomy
 from glmlab.units import format_bytes, format_duration, format_ms
 
@@ -124,7 +125,7 @@ def study(found: Summary, records: Sequence[TrialRecord]) -> RenderableType:
             _seconds(spent.apply_s),
             _seconds(spent.prefill_s + spent.measure_s),
             _seconds(spent.overhead_s),
-            *(_word(record.params[name]) if name in record.params else "" for name in names),
+            *(word(record.params[name]) if name in record.params else "" for name in names),
         )
     failures = [
         Text(f"#{record.number} {record.status}: {record.reason}", style="yellow")
@@ -251,11 +252,7 @@ def notebooks(found: Notebooks) -> RenderableType:
 
 def knobs(params: dict[str, Any]) -> str:
     """Knobs and values in one line."""
-    return ", ".join(f"{name}={_word(value)}" for name, value in params.items())
-
-
-def _word(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return in_words(params, "=")
 
 
 def _quantiles_ms(gaps: list[float]) -> tuple[str, str, str]:

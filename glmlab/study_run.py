@@ -11,7 +11,7 @@ from glmlab.confirm import confirm
 from glmlab.engine_keeper import EngineKeeper
 from glmlab.engines import Engine
 from glmlab.errors import KnobError, StudyError
-from glmlab.knobs import KnobSpace, Params, params_key
+from glmlab.knobs import KnobSpace, Params, in_words, params_key
 from glmlab.measurement import METRICS
 from glmlab.progress import Progress
 from glmlab.recipe import Recipe
@@ -136,7 +136,7 @@ class StudyRun:
         # A baseline that came to nothing is told to nobody, so that it is the next to be tried.
         deadly = _interrupted_twice(stored)
         for record in deadly:
-            self._show.message(f"{_in_words(record.params)}: ended its run twice, so it is not tried again")
+            self._show.message(f"{in_words(record.params)}: ended its run twice, so it is not tried again")
         told = [r for r in records + deadly if r.status == "complete" or params_key(r.params) != first]
         for record in sorted(told, key=lambda r: r.number):
             search.tell(past(record))
@@ -192,7 +192,7 @@ class StudyRun:
             params = space.active({**baseline, **wish})
             if not search.knows(params):
                 return params
-            self._show.message(f"{_in_words(params)}: was tried already")
+            self._show.message(f"{in_words(params)}: was tried already")
         return None
 
     def _is_spent(self, records: list[TrialRecord]) -> bool:
@@ -269,10 +269,6 @@ def _interrupted_twice(records: list[TrialRecord]) -> list[TrialRecord]:
         if record.status == "interrupted" and record.params and record.reason != BY_USER:
             counts.setdefault(params_key(record.params), []).append(record)
     return [same[-1] for same in counts.values() if len(same) >= _TWICE]
-
-
-def _in_words(params: Params) -> str:
-    return ", ".join(f"{name} = {value}" for name, value in params.items())
 
 
 def _spent_s(records: list[TrialRecord]) -> float:

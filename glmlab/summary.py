@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from glmlab.engines.replayed_visit import AGAIN_NOTE, PREFILL_NOTE
-from glmlab.knobs import Params, params_key
+from glmlab.knobs import Params, in_words, params_key, word
 from glmlab.measurement import METRICS, Evidence, find_metric
 from glmlab.stats import Verdict
 from glmlab.storage import StudyStore
@@ -109,7 +109,7 @@ class Summary(BaseModel):
             return "not confirmed yet: run the study again to finish it"
         if self.verdict.outcome == "win" and self.best is not None:
             knobs = ", ".join(
-                f"{name} = {_word(value)}"
+                f"{name} = {word(value)}"
                 for name, value in self.best.params.items()
                 if self.baseline is None or self.baseline.params.get(name) != value
             )
@@ -122,7 +122,7 @@ class Summary(BaseModel):
                 label,
                 f"#{point.trial}",
                 *(_quantity(name, value) for name, value in point.values.items()),
-                ", ".join(f"{name} = {_word(value)}" for name, value in point.params.items()),
+                in_words(point.params),
             )
             for label, point in (("baseline", self.baseline), ("best", self.best))
             if point is not None
@@ -255,16 +255,8 @@ def cost(store: StudyStore, records: Sequence[TrialRecord], best: TrialRecord | 
     """Sum up what trials cost and compare a live one with a restart."""
     complete = [r for r in records if r.status == "complete"]
     live = [r.cost for r in complete if r.cost.is_live and r.number != 0]
-    starts = [r.cost.rebuild_s for r in complete if not r.cost.is_live]
-    prefills = [r.cost.prefill_s for r in complete if r.cost.prefill_s > 0]
     visits = store.visits(best.number) if best else []
-    restart = live_trial = None
-    if complete and starts:
-        restart = (
-            statistics.median(starts)
-            + (statistics.median(prefills) if prefills else 0.0)
-            + statistics.median(r.cost.measure_s for r in complete)
-        )
+    restart, live_trial = restart_seconds(records), None
     if live:
         live_trial = statistics.median(c.total_s for c in live)
     return Cost(
@@ -280,6 +272,17 @@ def cost(store: StudyStore, records: Sequence[TrialRecord], best: TrialRecord | 
         restart_estimate=restart * len(complete) if restart is not None else None,
         times_cheaper=restart / live_trial if restart and live_trial else None,
     )
+
+
+def restart_seconds(records: Sequence[TrialRecord]) -> float | None:
+    """A trial with a restart: median start, prefill and measurement; ``None`` before any start."""
+    costs = [record.cost for record in records if record.status == "complete"]
+    starts = [cost.rebuild_s for cost in costs if not cost.is_live]
+    if not starts:
+        return None
+    prefills = [cost.prefill_s for cost in costs if cost.prefill_s > 0]
+    prefill = statistics.median(prefills) if prefills else 0.0
+    return statistics.median(starts) + prefill + statistics.median(cost.measure_s for cost in costs)
 
 
 def _point(record: TrialRecord | None, spec: StudySpec, workload: Workload) -> Point | None:
@@ -299,10 +302,6 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
     return value
-
-
-def _word(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _quantity(metric: str, value: float) -> str:
@@ -335,7 +334,7 @@ def _trial_rows(records: Sequence[TrialRecord]) -> list[tuple[str, ...]]:
         rows.append(
             (
                 f"#{record.number}",
-                *(_word(record.params[name]) if name in record.params else "" for name in knobs),
+                *(word(record.params[name]) if name in record.params else "" for name in knobs),
                 *came,
                 "kept" if record.cost.is_live else "new",
                 format_duration(record.cost.total_s),

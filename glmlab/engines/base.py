@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 from pydantic import BaseModel, ConfigDict, Field
 
 from glmlab.engines.all_reduce import AllReduceTime
+from glmlab.knobs import in_words
 from glmlab.measurement import Evidence, Measurement
 from glmlab.recipe import Recipe
 from glmlab.workload import Workload
@@ -129,7 +130,7 @@ class EngineState(_Record):
     moe_tile_files: list[str] = Field(default_factory=list)
 
     def _repr_html_(self) -> str:
-        knobs = ", ".join(f"{name} = {value}" for name, value in self.knobs.items())
+        knobs = in_words(self.knobs)
         return _table(
             [
                 ("what", "read back from the engine"),

@@ -282,10 +282,10 @@ class ChildEngine:
 
 def _spawn(own: Mapping[str, str], log_path: Path) -> tuple[subprocess.Popen[bytes], Channel]:
     """Start the child with one end of a socket pair and its output in a file."""
-    ours, theirs = socket.socketpair()
     log_path.parent.mkdir(parents=True, exist_ok=True)
     folder = stacks_folder(log_path)
     folder.mkdir(exist_ok=True)
+    ours, theirs = socket.socketpair()
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", STACKS_VARIABLE: str(folder), **own}
     try:
         with log_path.open("ab") as log:

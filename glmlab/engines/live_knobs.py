@@ -8,6 +8,7 @@ from typing import Any
 from glmlab.engines.base import EngineKnobs, KnobStatus
 from glmlab.errors import ApplyError, EngineDiedError, GraphsLostError, KnobError
 from glmlab.knob_table import knob
+from glmlab.knobs import in_words
 from glmlab.live.scheduler_limits import SchedulerLimits
 from glmlab.tiles import canonical_tiles
 
@@ -100,7 +101,7 @@ class LiveKnobs:
         for rank in self._rpc("glmlab_apply", theirs, all_graphs) if theirs else ():
             number = rank["state"]["rank"]
             if rank["error"]:
-                raise ApplyError(f"{_listed(theirs)}: rank {number} failed: {rank['error']}")
+                raise ApplyError(f"{in_words(theirs)}: rank {number} failed: {rank['error']}")
             kv_kept &= rank["kv_kept"]
             graphs = max(graphs, rank["graphs"])
             for name, value in theirs.items():
@@ -163,7 +164,3 @@ def check_allowed(knobs: Mapping[str, Any], status: Mapping[str, KnobStatus]) ->
     tokens, sequences = after["max_num_batched_tokens"], after["max_num_seqs"]
     if isinstance(tokens, int) and isinstance(sequences, int) and tokens < sequences:
         raise KnobError(f"max_num_batched_tokens = {tokens}: must not be below max_num_seqs = {sequences}")
-
-
-def _listed(knobs: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} = {value}" for name, value in knobs.items())

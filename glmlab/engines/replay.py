@@ -22,11 +22,10 @@ from glmlab.errors import (
     WorkloadError,
 )
 from glmlab.knob_table import knob
-from glmlab.knobs import Params
+from glmlab.knobs import Params, in_words
 from glmlab.measurement import Evidence, Measurement
 from glmlab.recipe import Recipe
 from glmlab.recorded import RecordedVisit, Recording, load_recording
-from glmlab.recordings.header import in_words
 from glmlab.workload import Workload
 
 

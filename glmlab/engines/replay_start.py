@@ -11,6 +11,7 @@ from glmlab.engines.replay import ReplayEngine
 from glmlab.engines.replayed_visit import workload_problem
 from glmlab.engines.visit_order import VisitOrder
 from glmlab.errors import KnobError, RecordingError, WorkloadError
+from glmlab.knobs import in_words
 from glmlab.recipe import Recipe
 from glmlab.recorded import (
     Recording,
@@ -20,7 +21,6 @@ from glmlab.recorded import (
     read_header,
     recording_path,
 )
-from glmlab.recordings.header import in_words
 from glmlab.workload import Workload
 
 _SHOWN = 4  # recordings that an error names

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from glmlab.knobs import in_words
 from glmlab.measurement import Measurement, PointMeasurement
 from glmlab.recorded import RecordedVisit, Recording, RecordingHeader
-from glmlab.recordings.header import in_words
 from glmlab.workload import Workload
 
 PREFILL_NOTE = "the prefill was"  # begins each note on how far it is known

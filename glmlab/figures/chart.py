@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -25,7 +26,7 @@ _TOP_PX = 34  # above and below the title
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChartData:
+class ChartData(ABC):
     """What a chart shows. The drawing adds nothing to it.
 
     Attributes
@@ -46,9 +47,9 @@ class ChartData:
     def is_empty(self) -> bool:
         return bool(self.missing)
 
+    @abstractmethod
     def columns(self) -> Mapping[str, Sequence[Any]]:
         """The table's columns; their names carry the units."""
-        raise NotImplementedError
 
     def to_frame(self) -> pd.DataFrame:
         """The chart as a table: every number that is drawn or hovered, one row each."""

@@ -25,10 +25,9 @@ from glmlab.figures.trials import (
     complete,
     evidence_of,
     find_baseline,
-    params_words,
     word,
 )
-from glmlab.knobs import Params, Value
+from glmlab.knobs import Params, Value, in_words
 from glmlab.study_spec import StudySpec
 from glmlab.summary import best_record
 from glmlab.trial_record import TrialRecord
@@ -225,6 +224,6 @@ def _hover(data: ContextData, line: ContextLine, point: tuple[int, int]) -> str:
             f"context {point[0]:,} tokens, batch {point[1]}",
             f"{data.metric} {with_unit(spread.value, data.metric)}{beside}",
             spread.words,
-            f"trial #{line.trial}: {params_words(line.params)}",
+            f"trial #{line.trial}: {in_words(line.params)}",
         ]
     )

@@ -14,7 +14,8 @@ from plotly.subplots import make_subplots
 
 from glmlab import theme as themes
 from glmlab.figures.chart import ChartData, dress, hover, legend_below, nothing
-from glmlab.figures.trials import params_words
+from glmlab.knobs import in_words
+from glmlab.summary import restart_seconds
 from glmlab.trial_record import TrialCost, TrialRecord, Visit
 from glmlab.units import format_duration
 
@@ -82,7 +83,7 @@ def cost_data(records: Sequence[TrialRecord], visits: Sequence[Visit] = ()) -> C
         missing="" if costs else "No trial has finished yet: each adds what it cost.",
         trial=(*(record.number for record in records), *(None for _ in visits)),
         what=(
-            *(params_words(record.params) for record in records),
+            *(in_words(record.params) for record in records),
             *(f"round {visit.round + 1}, {visit.side}" for visit in visits),
         ),
         cost=tuple(costs),
@@ -90,17 +91,6 @@ def cost_data(records: Sequence[TrialRecord], visits: Sequence[Visit] = ()) -> C
         spent_s=tuple(itertools.accumulate(cost.total_s for cost in costs)),
         restarts_s=tuple(None if restart is None else restart * count for count in counts),
     )
-
-
-def restart_seconds(records: Sequence[TrialRecord]) -> float | None:
-    """What one trial costs with a restart, as the study's summary has it; ``None`` before any start."""
-    costs = [record.cost for record in records if record.status == "complete"]
-    starts = [cost.rebuild_s for cost in costs if not cost.is_live]
-    if not starts:
-        return None
-    prefills = [cost.prefill_s for cost in costs if cost.prefill_s > 0]
-    prefill = statistics.median(prefills) if prefills else 0.0
-    return statistics.median(starts) + prefill + statistics.median(cost.measure_s for cost in costs)
 
 
 def draw_cost(data: CostData, theme: str = "auto") -> go.Figure:

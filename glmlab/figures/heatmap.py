@@ -14,8 +14,7 @@ from glmlab.errors import InputError
 from glmlab.figures.chart import ChartData, canvas, hover, nothing, plain
 from glmlab.figures.context import ContextData, ContextLine, context_data
 from glmlab.figures.quantity import digits, times, with_unit
-from glmlab.figures.trials import params_words
-from glmlab.knobs import Value
+from glmlab.knobs import Value, in_words
 from glmlab.measurement import find_metric
 from glmlab.study_spec import StudySpec
 from glmlab.trial_record import TrialRecord
@@ -213,7 +212,7 @@ def _hover(data: HeatmapData, row: ContextLine, context: int) -> str:
             f"{data.metric} {with_unit(spread.value, data.metric)}"
             + (f", {times(ratio)} of the baseline" if ratio is not None else ""),
             spread.words,
-            f"trial #{row.trial}: {params_words(row.params)}",
+            f"trial #{row.trial}: {in_words(row.params)}",
         ]
     )
 

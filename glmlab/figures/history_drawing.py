@@ -10,7 +10,7 @@ from glmlab import theme as themes
 from glmlab.figures.chart import canvas, error_bars, hover, legend_below, log_axis, nothing, plain
 from glmlab.figures.history import HistoryData
 from glmlab.figures.quantity import axis_title, digits, direction, is_wide, times, with_unit
-from glmlab.figures.trials import params_words
+from glmlab.knobs import in_words
 from glmlab.measurement import find_metric
 from glmlab.units import format_duration
 
@@ -101,12 +101,12 @@ def _brief(data: HistoryData, row: int) -> str:
     """What thousands of points say, since all of it travels to the browser; the rest is in the table."""
     spread = data.spread[row]
     words = "" if spread is None else f"{digits(spread.value)}, {spread.words}"
-    return f"#{data.trial[row]}: {plain(params_words(data.params[row]))}<br>{words}"
+    return f"#{data.trial[row]}: {plain(in_words(data.params[row]))}<br>{words}"
 
 
 def _hover(data: HistoryData, row: int) -> str:
     spread = data.spread[row]
-    lines = [f"trial #{data.trial[row]}: {data.status[row]}", params_words(data.params[row])]
+    lines = [f"trial #{data.trial[row]}: {data.status[row]}", in_words(data.params[row])]
     if spread is not None:
         ratio = f", {times(spread.value / data.baseline.value)} of the baseline" if data.baseline else ""
         lines += [f"{data.metric} {with_unit(spread.value, data.metric)}{ratio}", spread.words]

@@ -12,8 +12,8 @@ from glmlab import theme as themes
 from glmlab.errors import InputError
 from glmlab.figures.chart import ChartData, canvas, error_bars, hover, legend_below, log_axis, nothing, plain
 from glmlab.figures.quantity import Spread, axis_title, is_wide, whole_spread, with_unit
-from glmlab.figures.trials import complete, evidence_of, find_baseline, knob_columns, params_words
-from glmlab.knobs import Params, Value
+from glmlab.figures.trials import complete, evidence_of, find_baseline, knob_columns
+from glmlab.knobs import Params, Value, in_words
 from glmlab.measurement import find_metric
 from glmlab.study_spec import StudySpec
 from glmlab.trial_record import TrialRecord
@@ -232,7 +232,7 @@ def _add_points(
 
 def _brief(data: ParetoData, row: int) -> str:
     """What thousands of points say, since all of it travels to the browser; the rest is in the table."""
-    return plain(f"#{data.trial[row]}: {params_words(data.params[row])}")
+    return plain(f"#{data.trial[row]}: {in_words(data.params[row])}")
 
 
 def _hover(data: ParetoData, row: int) -> str:
@@ -240,7 +240,7 @@ def _hover(data: ParetoData, row: int) -> str:
     return hover(
         [
             f"trial #{data.trial[row]}" + (", on the front" if data.on_front[row] else ""),
-            params_words(data.params[row]),
+            in_words(data.params[row]),
             f"{data.y} {with_unit(y.value, data.y)}: {y.words}",
             f"{data.x} {with_unit(x.value, data.x)}: {x.words}",
             "" if data.feasible[row] else "breaks a constraint",

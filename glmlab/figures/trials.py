@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from glmlab.errors import KnobError
 from glmlab.knobs import Params, Value, same_value
+from glmlab.knobs import word as spelled
 from glmlab.measurement import METRICS
 from glmlab.names import did_you_mean
 from glmlab.study_spec import StudySpec
@@ -105,14 +106,7 @@ def ordered_values(spec: StudySpec, knob: str, values: Sequence[Value]) -> list[
 
 def word(value: Value) -> str:
     """A knob's value as a study file writes it."""
-    if value is None:
-        return INACTIVE
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def params_words(params: Params) -> str:
-    """A point in one line."""
-    return ", ".join(f"{name} = {word(value)}" for name, value in params.items())
+    return INACTIVE if value is None else spelled(value)
 
 
 def knob_columns(points: Sequence[Params], names: Sequence[str]) -> dict[str, list[Value]]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_serializer, model_valid
 from glmlab.engines.base import EngineState, KnobStatus
 from glmlab.errors import InputError, RecordingError
 from glmlab.knob_table import KNOBS, knob
-from glmlab.knobs import Params, same_value
+from glmlab.knobs import Params, same_value, word
 from glmlab.names import did_you_mean
 from glmlab.recipe import Recipe
 from glmlab.workload import Workload
@@ -194,13 +194,3 @@ def canonical(name: str, value: Any) -> Any:
     if not isinstance(value, str) or name not in KNOBS:
         return value
     return getattr(Recipe.parse({"name": "any", "model": "any", name: value}, where="point"), name)
-
-
-def in_words(point: Mapping[str, Any]) -> str:
-    """A point as a person would write it."""
-    return ", ".join(f"{name} = {word(value)}" for name, value in point.items())
-
-
-def word(value: object) -> str:
-    """A value as a person would write it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)

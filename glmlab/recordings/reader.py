@@ -15,8 +15,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from glmlab.errors import RecordingError
-from glmlab.knobs import params_key
-from glmlab.recordings.header import RECORDING_SCHEMA, RecordingHeader, in_words
+from glmlab.knobs import in_words, params_key
+from glmlab.recordings.header import RECORDING_SCHEMA, RecordingHeader
 from glmlab.recordings.recording import RecordedFailure, RecordedVisit, Recording, check_measured
 
 

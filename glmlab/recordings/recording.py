@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from glmlab.errors import RecordingError
-from glmlab.knobs import Params, params_key, same_value
+from glmlab.knobs import Params, params_key, same_value, word
 from glmlab.measurement import Measurement
-from glmlab.recordings.header import RecordingHeader, Value, word
+from glmlab.recordings.header import RecordingHeader, Value
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

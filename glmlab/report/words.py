@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from glmlab.knobs import Value
+from glmlab.figures.quantity import times
 from glmlab.measurement import METRICS
 from glmlab.stats import Verdict
 from glmlab.units import format_bytes
@@ -43,28 +43,11 @@ def spread(metric: str, values: Sequence[float]) -> str:
     return f"{middle} ({show(min(values))} to {show(max(values))})"
 
 
-def times(ratio: float) -> str:
-    """A ratio."""
-    return f"×{ratio:.3f}" if ratio < 10 else f"×{ratio:.1f}"
-
-
 def interval(verdict: Verdict) -> str:
     """A ratio with its interval."""
     if verdict.low is None or verdict.high is None:
         return f"{times(verdict.ratio)} (no interval)"
     return f"{times(verdict.ratio)} ({times(verdict.low)[1:]} to {times(verdict.high)[1:]})"
-
-
-def word(value: Value) -> str:
-    """A knob's value as a study file writes it."""
-    if value is None:
-        return "not active"
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def knobs(params: Mapping[str, Value]) -> str:
-    """Knobs with their values in one line."""
-    return ", ".join(f"{name} = {word(value)}" for name, value in params.items())
 
 
 def count(number: int, noun: str, plural: str = "") -> str:

@@ -18,6 +18,7 @@ from typing import Any, Self
 from glmlab.engine_keeper import StartEngine
 from glmlab.errors import AbortedError, GlmlabError, SessionError
 from glmlab.knobs import Params
+from glmlab.knobs import in_words as params_in_words
 from glmlab.session.events import Event, EventLog
 from glmlab.session.extension import Extension
 from glmlab.session.found import Found
@@ -26,7 +27,6 @@ from glmlab.session.registry import claim, forget
 from glmlab.session.state import Action, SessionState, SessionStatus, actions, in_words
 from glmlab.session.wheel import Wheel
 from glmlab.session.wishes import checked_wish
-from glmlab.session.wishes import in_words as wish_in_words
 from glmlab.storage import DEFAULT_URL, StudyStore
 from glmlab.storage_url import shown
 from glmlab.study import Study
@@ -163,7 +163,7 @@ class Session:
             self._check("enqueue")
             point = checked_wish(self.spec.knob_space, self.baseline, self._progress.records, knobs)
             self._wishes.append(point)
-            self._events.add("message", f"next: {wish_in_words(point)}")
+            self._events.add("message", f"next: {params_in_words(point)}")
             return point
 
     def extend(self, *, trials: int = 0, seconds: float = 0.0) -> None:

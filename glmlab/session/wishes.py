@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from glmlab.errors import KnobError
-from glmlab.knobs import KnobSpace, Params, params_key
+from glmlab.knobs import KnobSpace, Params, in_words, params_key
 from glmlab.names import did_you_mean
 from glmlab.study_run import grown
 from glmlab.trial_record import TrialRecord
@@ -45,8 +45,3 @@ def checked_wish(
         if record.status != "interrupted" and params_key(record.params) == params_key(point):
             raise KnobError(f"{in_words(point)}: was tried as trial #{record.number}")
     return point
-
-
-def in_words(params: Params) -> str:
-    """A point in one line."""
-    return ", ".join(f"{name} = {value}" for name, value in params.items())

@@ -10,11 +10,11 @@ from typing import Any
 
 import ipywidgets as W
 
+from glmlab.knobs import in_words
 from glmlab.session import Action, Session, SessionState, SessionStatus
 from glmlab.study_run import grown
 from glmlab.widgets.engine_gate import EngineGate
 from glmlab.widgets.field_values import seconds
-from glmlab.widgets.knob_entry import word
 from glmlab.widgets.notice import Notice
 from glmlab.widgets.painter import wake
 from glmlab.widgets.point_form import PointForm
@@ -199,7 +199,7 @@ class Controls(W.VBox):
         else:
             self._offer()
             point = session.enqueue(**self.point.point)
-            words = ", ".join(f"{name} = {word(value)}" for name, value in point.items())
+            words = in_words(point)
             self.notice.say(f"Next: {words}", "good")
 
     def _extend(self, session: Session) -> None:

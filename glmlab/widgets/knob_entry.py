@@ -10,6 +10,7 @@ from typing import Any, Literal
 from glmlab.engines.base import KnobStatus
 from glmlab.errors import KnobError, StudyError
 from glmlab.knob_table import Knob
+from glmlab.knobs import word
 from glmlab.recipe import Recipe
 from glmlab.yaml_text import parse_yaml
 
@@ -65,11 +66,6 @@ class KnobEntry:
         if self.how == "range, logarithmic":
             return {"low": self.low, "high": self.high, "log": True}
         return [_value(knob, item) for item in _items(self.text)]
-
-
-def word(value: Any) -> str:
-    """A value as a study file spells it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def suggested(knob: Knob, recipe: Recipe, status: KnobStatus | None = None) -> str:

@@ -10,9 +10,10 @@ import ipywidgets as W
 
 from glmlab.engines.base import KnobStatus
 from glmlab.knob_table import Knob
+from glmlab.knobs import word
 from glmlab.recipe import Recipe
 from glmlab.widgets.field import refusal_html
-from glmlab.widgets.knob_entry import HOWS, KnobEntry, suggested, word
+from glmlab.widgets.knob_entry import HOWS, KnobEntry, suggested
 from glmlab.widgets.style import framed, html
 
 _NARROW = {"description_width": "initial"}

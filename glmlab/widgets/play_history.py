@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from glmlab.knobs import word
 from glmlab.measurement import METRICS, Measurement, PointMeasurement, quantile
 from glmlab.units import format_duration, format_ms
 from glmlab.widgets.player import Round
@@ -31,7 +32,7 @@ def settings_text(this: Round, former: Round | None) -> str:
     if former is None or former.recipe != this.recipe:
         return f"as started: {this.recipe.name}"
     changes = [
-        f"{name} {_word(former.values.get(name))} → {_word(value)}"
+        f"{name} {word(former.values.get(name))} → {word(value)}"
         for name, value in this.values.items()
         if former.values.get(name) != value
     ]
@@ -42,7 +43,7 @@ def label(this: Round, other: Round | None) -> str:
     """A round's name in a chart: its number, and the values in which it differs from another one."""
     if other is None or other.recipe != this.recipe:
         return f"#{this.number} {this.recipe.name}"
-    own = [f"{name} {_word(value)}" for name, value in this.values.items() if other.values.get(name) != value]
+    own = [f"{name} {word(value)}" for name, value in this.values.items() if other.values.get(name) != value]
     return f"#{this.number} {', '.join(own) or 'same settings'}"
 
 
@@ -114,7 +115,3 @@ def _same_point(former: Round | None, point: PointMeasurement) -> PointMeasureme
 
 def _median(point: PointMeasurement, metric: str) -> float:
     return quantile(samples_of(point, metric), 0.5)
-
-
-def _word(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -7,8 +7,7 @@ from typing import Any
 
 import ipywidgets as W
 
-from glmlab.knobs import Dimension, KnobSpace, Params, Value
-from glmlab.widgets.knob_entry import word
+from glmlab.knobs import Dimension, KnobSpace, Params, Value, word
 from glmlab.widgets.style import html
 
 _MOST_LISTED = 64

@@ -7,13 +7,12 @@ from html import escape
 
 from glmlab.figures.quantity import Spread, whole_spread, with_unit
 from glmlab.knob_table import KNOBS
-from glmlab.knobs import same_value
+from glmlab.knobs import same_value, word
 from glmlab.session import SessionStatus
 from glmlab.study_spec import StudySpec
 from glmlab.summary import Point, Summary, took
 from glmlab.trial_record import TrialRecord
 from glmlab.units import format_duration
-from glmlab.widgets.knob_entry import word
 
 _OUTCOMES = {"win": ("Win", "good"), "tie": ("Tie", "notes"), "loss": ("Loss", "warns")}
 

@@ -73,7 +73,7 @@ def test_a_point_is_not_wished_for_twice(url: str) -> None:
     session = Session(spec(), url, start=scripted_start(split_helps))
     session.start()
     session.wait()
-    with pytest.raises(KnobError, match=r"cpu_split_kv = False, block_size = 32: was tried as trial #\d"):
+    with pytest.raises(KnobError, match=r"cpu_split_kv = false, block_size = 32: was tried as trial #\d"):
         session.enqueue(cpu_split_kv=False)
 
 
