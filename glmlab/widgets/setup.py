@@ -45,11 +45,6 @@ class Setup(W.VBox):
         How many of them.
     here : Machine, optional
         This machine; looked at by default.
-
-    Attributes
-    ----------
-    predictor : VBox
-        Where something goes that foretells its speed. It takes no room while it is empty.
     """
 
     def __init__(
@@ -81,7 +76,6 @@ class Setup(W.VBox):
         self.model = ModelPicker(found.model, notice=self.notice)
         self.machine = MachinePicker(gpu, count, notice=self.notice, here=here)
         self.memory = MemoryPanel()
-        self.predictor = W.VBox()
         self.findings = FindingsPanel()
         self.form = SettingsForm(found, notice=self.notice)
         guarded = self.notice.guarded
@@ -106,7 +100,7 @@ class Setup(W.VBox):
         return W.HBox([left, right], layout=W.Layout(flex_flow="row wrap"))
 
     def _judged_parts(self) -> list[W.Widget]:
-        return [title("Memory"), self.memory, self.predictor, title("Findings"), self.findings]
+        return [title("Memory"), self.memory, title("Findings"), self.findings]
 
     # ------------------------------------------------------------------ what is chosen
     @property
@@ -218,7 +212,6 @@ class Setup(W.VBox):
             self.recipes.value = known
         finally:
             self._showing = False
-        self._known_recipes = readable_recipes()
 
     # ------------------------------------------------------------------ judging
     def _changed(self) -> None:

@@ -202,11 +202,6 @@ def test_what_fails_unforeseen_in_the_background_is_shown(too_large, monkeypatch
     assert "in the judge" in caplog.text
 
 
-def test_the_place_of_the_predictor_takes_no_room_until_there_is_one(too_large):
-    assert too_large.predictor in too_large.children
-    assert too_large.predictor.children == ()
-
-
 def test_while_an_engine_runs_the_model_cannot_be_picked(too_large):
     too_large.lock({})
     assert too_large.model.listing.disabled
