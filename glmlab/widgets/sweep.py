@@ -29,6 +29,8 @@ from glmlab.widgets.study_file_panel import StudyFilePanel
 from glmlab.widgets.style import framed, html, stylesheet
 
 _START = "Start this study"
+_STARTS = "Start it in the background; what is stored under its name is continued"
+_ASK = "Ask this machine's vLLM what it can change"
 
 
 class Sweep(W.VBox):
@@ -52,6 +54,8 @@ class Sweep(W.VBox):
         Of a display that this is a part of.
     gate : EngineGate, optional
         Asked before an engine is started.
+    live : bool
+        As of :class:`~glmlab.widgets.chart_box.ChartBox`.
     """
 
     def __init__(
@@ -80,7 +84,7 @@ class Sweep(W.VBox):
         self.file = StudyFilePanel()
         self.grid = html()
         self.probe = W.Button(
-            description="Ask this machine's vLLM what it can change",
+            description=_ASK,
             icon="question-circle",
             tooltip="Imports vLLM in another process, some seconds, and locks what it cannot change live",
             layout=W.Layout(width="auto", align_self="flex-start"),
@@ -90,7 +94,7 @@ class Sweep(W.VBox):
             description=_START,
             icon="play",
             button_style="primary",
-            tooltip="Start it in the background; what is stored under its name is continued",
+            tooltip=_STARTS,
             layout=W.Layout(width="auto", min_width="12em"),
         )
         self.button.on_click(self.notice.guarded(lambda _: self.start()))
@@ -223,15 +227,12 @@ class Sweep(W.VBox):
     def paint(self) -> None:
         """Bring the start button up to date; from any thread."""
         session = self.session
-        is_active = session is not None and session.is_active
-        disabled = is_active or self._is_starting
-        label = "Starting …" if self._is_starting else _START
-        tooltip = "Start it in the background; what is stored under its name is continued"
-        if is_active and session is not None:
-            tooltip = f"Not now: study {session.name} runs here; stop it first"
-        for name, value in (("disabled", disabled), ("description", label), ("tooltip", tooltip)):
-            if getattr(self.button, name) != value:
-                setattr(self.button, name, value)
+        running = session if session is not None and session.is_active else None
+        self.button.disabled = running is not None or self._is_starting
+        self.button.description = "Starting …" if self._is_starting else _START
+        self.button.tooltip = (
+            _STARTS if running is None else f"Not now: study {running.name} runs here; stop it first"
+        )
 
     # ------------------------------------------------------------------ asking vLLM
     def _ask(self) -> None:
@@ -246,12 +247,12 @@ class Sweep(W.VBox):
         asker.submit(probed_reach).add_done_callback(answered)
 
     def _asked(self, future: Future[Reach]) -> None:
-        self.probe.disabled, self.probe.description = False, "Ask this machine's vLLM what it can change"
-        error = future.exception()
-        if error is not None:
+        self.probe.disabled, self.probe.description = False, _ASK
+        try:
+            self.reach = future.result()
+        except Exception as error:  # noqa: BLE001 (shown in full)
             self.notice.tell(error)
             return
-        self.notice.guarded(lambda: setattr(self, "reach", future.result()))()
         self.notice.say(
             "Knobs that this machine's vLLM cannot change live are locked, each with its reason.", "good"
         )

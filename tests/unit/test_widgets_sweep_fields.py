@@ -226,3 +226,11 @@ def test_a_machine_without_vllm_is_said_so(make_sweep, monkeypatch):
     until(lambda: sweep.notice.text)
     assert sweep.notice.text == "vLLM cannot be imported: no module named vllm"
     assert not sweep.probe.disabled
+
+
+def test_an_answer_that_cannot_be_taken_is_not_called_good(make_sweep, monkeypatch):
+    monkeypatch.setattr("glmlab.widgets.sweep.probed_reach", lambda: 5)
+    sweep = make_sweep()
+    sweep.probe.click()
+    until(lambda: sweep.notice.text)
+    assert "TypeError" in sweep.notice.text
