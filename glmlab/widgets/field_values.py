@@ -21,7 +21,7 @@ def study_name(text: str) -> str:
 
 def whole_numbers(name: str, text: str) -> list[int]:
     """Numbers with commas between them."""
-    items = [item.strip() for item in text.split(",") if item.strip()]
+    items = listed_names(text)
     for item in items:
         if not re.fullmatch(r"-?[0-9]+", item):
             raise StudyError(

@@ -15,6 +15,7 @@ from glmlab.storage import DEFAULT_URL, check_writable
 from glmlab.storage_url import shown
 from glmlab.study_spec import Constraint, StudySpec
 from glmlab.widgets.field import LABEL, Field, choice_input, number_input, text_input
+from glmlab.widgets.field_values import listed_names
 from glmlab.widgets.known_reach import Reach, recorded_reach
 from glmlab.widgets.space_form import SpaceForm
 from glmlab.widgets.study_draft import Judged, StudyDraft
@@ -181,7 +182,7 @@ class StudyEditor(W.VBox):
             listener()
 
     def _recorded_reach(self, draft: StudyDraft) -> Reach:
-        names = [name.strip() for name in draft.recording.split(",") if name.strip()]
+        names = listed_names(draft.recording)
         key = (self._recipe.fingerprint, tuple(names))
         if self._recorded[0] != key:
             try:

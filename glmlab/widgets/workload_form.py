@@ -7,7 +7,8 @@ from typing import Any
 
 import ipywidgets as W
 
-from glmlab.errors import WorkloadError
+from glmlab.errors import InputError, WorkloadError
+from glmlab.widgets.field_values import whole_numbers
 from glmlab.widgets.style import framed, html
 from glmlab.workload import Workload
 
@@ -57,13 +58,18 @@ class WorkloadForm(W.VBox):
 
         Raises
         ------
-        WorkloadError
+        InputError
             If that cannot be.
         """
-        changes: dict[str, Any] = {name: _numbers(name, field.value) for name, field in self.fields.items()}
+        changes: dict[str, Any] = {
+            name: whole_numbers(name, field.value) for name, field in self.fields.items()
+        }
         kept = {key: value for key, value in self._workload.model_dump().items() if key not in changes}
         kept["weights"] = {c: w for c, w in self._workload.weights.items() if c in changes["contexts"]}
-        [changes["new_tokens"]] = changes["new_tokens"][:1] or [0]
+        if len(changes["new_tokens"]) != 1:
+            typed = self.fields["new_tokens"].value
+            raise WorkloadError(f"new_tokens = {typed!r}: expected one whole number, 2 or more")
+        [changes["new_tokens"]] = changes["new_tokens"]
         return Workload.parse({**kept, **changes})
 
     def show_workload(self, workload: Workload) -> None:
@@ -83,7 +89,7 @@ class WorkloadForm(W.VBox):
             return
         try:
             _ = self.workload
-        except WorkloadError as error:
+        except InputError as error:
             self._say(str(error))
         else:
             self._say("")
@@ -91,10 +97,3 @@ class WorkloadForm(W.VBox):
     def _say(self, refusal: str) -> None:
         text = f'<div class="glmlab-card glmlab-error" role="alert">Not valid: {escape(refusal)}</div>'
         self._refusal.value = framed(text if refusal else "")
-
-
-def _numbers(name: str, text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.replace(" ", ",").split(",") if part]
-    except ValueError:
-        raise WorkloadError(f"{name} = {text!r}: expected whole numbers, with commas between") from None

@@ -164,6 +164,8 @@ def test_a_workload_that_cannot_be_is_refused_beside_it_and_on_the_button(play):
     assert len(play.rounds) == 1
     play.workload.fields["contexts"].value = "64"
     assert play.workload._refusal.value == ""
+    play.workload.fields["new_tokens"].value = "8, 16"
+    assert "expected one whole number" in play.workload._refusal.value
 
 
 def test_a_change_that_is_made_but_cannot_be_measured_is_shown_as_made(make_play):
