@@ -16,12 +16,10 @@ from glmlab.knob_table import KNOBS
 from glmlab.knobs import KnobSpace
 from glmlab.plan_list import PLANS
 from glmlab.recipe import Recipe
-from glmlab.study_spec import StudySpec
+from glmlab.study_spec import Confirm, StudySpec
 from glmlab.widgets.field_values import bounds, budget, listed_names, study_name, whole_numbers, with_contexts
 from glmlab.widgets.knob_entry import KnobEntry
 from glmlab.widgets.study_text import recipe_value, study_text
-
-_DEFAULTS: dict[str, Any] = {"engine": "vllm", "home": "child", "seed": 0, "confirm": {}, "recording": []}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,17 +251,11 @@ def _merged(before: Any, value: Any) -> Any:
 
 def _without_defaults(data: dict[str, Any]) -> dict[str, Any]:
     """A study file says what differs, and what its reader wants to see anyway."""
-    kept = dict(data)
+    confirm = data.get("confirm", {}).items()
+    kept = {**data, "confirm": {k: v for k, v in confirm if v != Confirm.model_fields[k].default}}
     if kept.get("engine") == "replay":
         kept.pop("home", None)  # nothing is started
-    confirm = {k: v for k, v in data.get("confirm", {}).items() if v != {"rounds": 6, "rebuild_rounds": 3}[k]}
-    kept["confirm"] = confirm
-    for key, default in _DEFAULTS.items():
-        if key not in ("engine", "home", "seed") and kept.get(key) == default:
-            kept.pop(key)
-    if not kept.get("constraints"):
-        kept.pop("constraints", None)
-    return kept
+    return {k: v for k, v in kept.items() if v or k not in ("confirm", "constraints", "recording")}
 
 
 def _shortened(error: InputError) -> str:
