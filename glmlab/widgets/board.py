@@ -141,9 +141,7 @@ class Board(W.VBox):
 
     def _enable(self) -> None:
         for name, choice in (("knob", self.knob), ("batch", self.batch)):
-            is_of_use = name in self.chart.looks_at
-            if choice.disabled is is_of_use:
-                choice.disabled = not is_of_use
+            choice.disabled = name not in self.chart.looks_at
 
     def show(self, chart: int) -> None:
         """Show the chart of this place in the list."""

@@ -133,9 +133,7 @@ class EnginePanel(W.VBox):
             )
         parts.append(f"Recipe: <code>{escape(recipe_name)}</code>.")
         kind = {"died": "error", "ready": "good"}.get(status.state, "notes")
-        text = framed(f'<div class="glmlab-card glmlab-{kind}">{" ".join(parts)}</div>')
-        if self._line.value != text:
-            self._line.value = text
+        self._line.value = framed(f'<div class="glmlab-card glmlab-{kind}">{" ".join(parts)}</div>')
 
     def paint_log(self, status: PlayStatus) -> None:
         """Show the end of the log where it is wanted; from any thread."""
@@ -147,6 +145,4 @@ class EnginePanel(W.VBox):
         if path is None or not wanted:
             return
         lines = tail(path, _LOG_LINES) or "Nothing is logged yet. Before vLLM says anything it is imported."
-        text = framed(f'<div class="glmlab-dim">{escape(str(path))}</div>{log_html(lines)}')
-        if self._log.value != text:
-            self._log.value = text
+        self._log.value = framed(f'<div class="glmlab-dim">{escape(str(path))}</div>{log_html(lines)}')

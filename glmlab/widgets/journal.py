@@ -68,12 +68,10 @@ class Journal(W.Accordion):
         self._write()
 
     def _title(self) -> None:
-        titles = (
+        self.titles = (
             f"Messages ({self._count:,})",
             f"Failed, blocked or interrupted trials ({len(self._failed):,})",
         )
-        if tuple(self.get_title(at) for at in (0, 1)) != titles:
-            self.titles = titles
 
     def _write(self) -> None:
         opened = self.selected_index

@@ -85,8 +85,8 @@ class Round:
 class Player:
     """Starts an engine, changes it, measures it and ends it, each call in one background thread.
 
-    All methods return at once. One player of a process has an engine at a time: where another one starts,
-    this one's is ended, since nobody may see its controls any more.
+    All methods but :meth:`wait_idle` return at once. One player of a process has an engine at a time: where
+    another one starts, this one's is ended, since nobody may see its controls any more.
 
     Parameters
     ----------

@@ -42,14 +42,13 @@ class ProgressPanel(W.VBox):
             Unix time of the last thing that happened.
         """
         if status is None:
-            for name, value in (("max", 1), ("value", 0), ("description", "0 trials")):
-                _set(self.bar, name, value)
+            self.bar.max, self.bar.value, self.bar.description = 1, 0, "0 trials"
             self.figures.value = framed("<span class='glmlab-dim'>Nothing runs.</span>")
             return
         of = "" if status.total is None else f" of {status.total:,}"
-        _set(self.bar, "max", max(status.total or status.done, status.done, 1))
-        _set(self.bar, "value", status.done)
-        _set(self.bar, "description", f"{status.done:,}{of} trials")
+        self.bar.max = max(status.total or status.done, status.done, 1)
+        self.bar.value = status.done
+        self.bar.description = f"{status.done:,}{of} trials"
         recorded = ", as recorded" if evidence == "replayed" else ""
         spent = f"spent on trials {format_duration(status.spent_s)}{recorded}"
         parts = [
@@ -61,11 +60,4 @@ class ProgressPanel(W.VBox):
         quiet_s = time.time() - news_s
         if status.state.is_active and quiet_s >= _QUIET_S:
             parts.append(f"{escape(status.text.lower())} for {format_duration(int(quiet_s))}")
-        text = framed(" · ".join(parts))
-        if self.figures.value != text:
-            self.figures.value = text
-
-
-def _set(widget: W.IntProgress, name: str, value: object) -> None:
-    if getattr(widget, name) != value:
-        setattr(widget, name, value)
+        self.figures.value = framed(" · ".join(parts))

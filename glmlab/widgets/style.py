@@ -57,15 +57,12 @@ _CSS = """
 }
 .glmlab-weights { background: var(--jp-brand-color1, #1976d2); }
 .glmlab-kv {
-
   background: repeating-linear-gradient(45deg, var(--jp-success-color1, #388e3c) 0 5px, transparent 5px 8px);
 }
 .glmlab-rest {
-
   background: repeating-linear-gradient(90deg, var(--jp-ui-font-color2, #757575) 0 2px, transparent 2px 5px);
 }
 .glmlab-over {
-
   background: repeating-linear-gradient(-45deg, var(--jp-error-color1, #d32f2f) 0 4px, transparent 4px 6px);
 }
 .glmlab-free { background: transparent; }
@@ -148,6 +145,4 @@ def action(words: str, icon: str, tooltip: str = "") -> W.Button:
 
 def show(widget: W.Widget, visible: bool = True) -> None:
     """Show a widget or take it out of the page, and out of the way of the keyboard."""
-    display = None if visible else "none"
-    if widget.layout.display != display:
-        widget.layout.display = display
+    widget.layout.display = None if visible else "none"

@@ -82,9 +82,6 @@ class TaskRow(W.VBox):
         self._paint()
 
     def _paint(self) -> None:
-        disabled = self._is_busy or bool(self._reason)
-        label = f"{self._label} …" if self._is_busy else self._label
-        tooltip = f"Not now: {self._reason}. {self._tooltip}" if self._reason else self._tooltip
-        for name, value in (("disabled", disabled), ("description", label), ("tooltip", tooltip)):
-            if getattr(self.button, name) != value:
-                setattr(self.button, name, value)
+        self.button.disabled = self._is_busy or bool(self._reason)
+        self.button.description = f"{self._label} …" if self._is_busy else self._label
+        self.button.tooltip = f"Not now: {self._reason}. {self._tooltip}" if self._reason else self._tooltip
