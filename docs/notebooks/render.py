@@ -1,35 +1,30 @@
 # ruff: noqa: INP001  a script beside what it writes, no package
 """Run notebooks in JupyterLab and keep what a reader sees: an HTML file each, charts and widgets as pictures.
 
-Run it with ``python docs/notebooks/render.py 02_kv_splits_live 05_study_dashboard``, in the environment of
-``make lab`` with ``pip install playwright``, and a Chromium; ``--chromium`` says where that is.
+In the repository: ``python -m docs.notebooks.render 02_kv_splits_live 05_study_dashboard``,
+in the environment of ``make test`` and ``make lab``, with a Chromium; ``CHROMIUM`` says where that is.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
-import json
-import os
 import re
-import secrets
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import nbformat
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 from playwright.sync_api import sync_playwright
 from pygments.formatters import HtmlFormatter
+
+from tests.jupyter import NOTEBOOKS, chromium, running_lab
+from tests.ui.notebook_page import NotebookPage
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -38,14 +33,8 @@ PICTURED = {
     "application/vnd.jupyter.widget-view+json": "widget",
 }
 _LONGEST_S = 600
-_IDLE = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
-_RUN_ALL = "() => window.jupyterapp.commands.execute('notebook:run-all-cells').then(() => null)"
-_SAVE = "() => window.jupyterapp.commands.execute('docmanager:save').then(() => null)"
 # All cells stay on the page, so that each can be pictured.
-_SETTINGS = {
-    "notebook-extension/tracker": {"windowingMode": "none"},
-    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-}
+_SETTINGS = {"notebook-extension/tracker": {"windowingMode": "none"}}
 _STYLE = """
 body { max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 body { font: 16px/1.5 system-ui, sans-serif; }
@@ -64,29 +53,28 @@ def main() -> None:
     """Render each notebook that is named."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("notebooks", nargs="+", help="names, such as 02_kv_splits_live")
-    parser.add_argument("--chromium", default=shutil.which("chromium"), help="the browser's program")
     asked = parser.parse_args()
     for name in asked.notebooks:
         with tempfile.TemporaryDirectory() as folder:
-            notebook, pictures = run(name, Path(folder), asked.chromium)
+            notebook, pictures = run(name, Path(folder))
         target = HERE / f"{name}.html"
         target.write_text(page(name, notebook, pictures), encoding="utf-8")
         sys.stdout.write(f"{target.relative_to(ROOT)}: {target.stat().st_size / 1e6:.2f} MB\n")
 
 
-def run(name: str, folder: Path, chromium: str) -> tuple[NotebookNode, list[str]]:
+def run(name: str, folder: Path) -> tuple[NotebookNode, list[str]]:
     """The notebook after Run All, and a picture of each output that is a chart or a widget, in order."""
-    shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", folder)
-    with lab(folder) as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+    file = Path(shutil.copy(NOTEBOOKS / f"{name}.ipynb", folder))
+    home = folder / ".home"
+    home.mkdir()
+    with running_lab(folder, home, _SETTINGS) as lab, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
         tab = browser.new_page(viewport={"width": 1180, "height": 2600}, device_scale_factor=1.25)
         tab.set_default_timeout(_LONGEST_S * 1e3)
-        tab.goto(address.format(name))
-        tab.locator(".jp-Notebook .jp-Cell").first.wait_for()
-        tab.wait_for_function(_IDLE)
+        notebook = NotebookPage(tab, lab, file.name)
+        notebook.open()
         tab.keyboard.press("Control+b")  # the list of files takes a third of the page
-        tab.evaluate(_RUN_ALL)
-        tab.wait_for_function(_IDLE)
+        notebook.run_all()
         tab.mouse.move(0, 0)
         time.sleep(3)  # charts are drawn after their cell is done
         outputs = tab.locator(".jp-OutputArea-output:has(.plotly, .jupyter-widgets)")
@@ -94,50 +82,9 @@ def run(name: str, folder: Path, chromium: str) -> tuple[NotebookNode, list[str]
             base64.b64encode(outputs.nth(index).screenshot(animations="disabled")).decode()
             for index in range(outputs.count())
         ]
-        tab.evaluate(_SAVE)
+        notebook.command("docmanager:save")
         browser.close()
-    return nbformat.read(folder / f"{name}.ipynb", as_version=4), pictures  # type: ignore[no-untyped-call]
-
-
-@contextmanager
-def lab(folder: Path) -> Iterator[str]:
-    """A JupyterLab for this machine alone; gives the address of a notebook, its name left open."""
-    settings, token = folder / ".settings", secrets.token_hex(8)
-    for plugin, body in _SETTINGS.items():
-        file = settings / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(body))
-    environment = os.environ | {
-        "JUPYTERLAB_SETTINGS_DIR": str(settings),
-        "JUPYTERLAB_WORKSPACES_DIR": str(folder / ".workspaces"),
-        "JUPYTER_TOKEN": token,
-    }
-    port = 18_765
-    command = [
-        *(sys.executable, "-m", "jupyterlab", str(folder), "--no-browser", "--ip=127.0.0.1", "--allow-root"),
-        *(f"--port={port}", "--ServerApp.port_retries=0", "--LabApp.expose_app_in_browser=True"),
-    ]
-    with (folder / ".lab.log").open("w") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        _wait_for(f"http://127.0.0.1:{port}/api/status?token={token}")
-        yield f"http://127.0.0.1:{port}/lab/tree/{{}}.ipynb?token={token}"
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def _wait_for(url: str) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            urlopen(url).close()  # noqa: S310  this machine's own server
-        except URLError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.3)
-        else:
-            return
+    return nbformat.read(file, as_version=4), pictures  # type: ignore[no-untyped-call]
 
 
 def page(name: str, notebook: NotebookNode, pictures: list[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.ui.conftest import Lab
+from tests.jupyter import Lab
 
 
 class NotebookPage:

@@ -12,7 +12,7 @@ import pytest
 
 from glmlab.recipe import Recipe
 from glmlab.storage import StudyStore
-from tests.ui.conftest import Lab
+from tests.jupyter import Lab
 from tests.ui.notebook_page import NotebookPage
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
