@@ -1,7 +1,7 @@
 """Session: a study that runs in the background.
 
 One thread owns the study and its engine. Every method may be called from any thread and returns at once, but
-for :meth:`Session.wait`; what happens is kept as events, of which each view reads on from where it was.
+for ``wait`` and ``close``; what happens is kept as events, of which each view reads on from where it was.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ class Session:
         """
         with self._guard:
             self._check("start")
-            if isinstance(rounds, bool) or rounds < _LEAST_ROUNDS:
+            if type(rounds) is not int or rounds < _LEAST_ROUNDS:
                 raise SessionError(f"rounds = {rounds!r}: expected a whole number, 3 or more")
             self.study.spec = self.spec.with_confirm(rounds)
             self.start()
@@ -394,7 +394,7 @@ class Session:
         return in_words(self._state, doing=self._progress.doing, done=self._progress.done, error=self._why())
 
     def _repr_html_(self) -> str:
-        return f"<p>study {escape(self.name)} in {escape(self.storage)}: {escape(self.status.text)}</p>"
+        return f"<p>{escape(f'study {self.name} in {shown(self.storage)}: {self.status.text}')}</p>"
 
     def __repr__(self) -> str:
         return f"Session({self.name!r}, storage={shown(self.storage)!r}, {self._state.value})"

@@ -124,8 +124,9 @@ def test_confirmed_again_with_more_rounds(url: str) -> None:
     session = Session(spec(), url, start=scripted_start(split_helps))
     session.start()
     assert session.wait().verdict.rounds == 3  # type: ignore[union-attr]
-    with pytest.raises(SessionError, match="rounds = 2: expected a whole number, 3 or more"):
-        session.confirm(2)
+    for rounds in (2, 3.5, "4"):
+        with pytest.raises(SessionError, match=f"rounds = {rounds!r}: expected a whole number, 3 or more"):
+            session.confirm(rounds)  # type: ignore[arg-type]
     session.confirm(5)
     assert session.wait().verdict.rounds == 5  # type: ignore[union-attr]
     assert len(session.visits()) == 10
