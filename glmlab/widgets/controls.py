@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from html import escape
-from typing import Any
 
 import ipywidgets as W
 
@@ -53,7 +51,6 @@ class Controls(W.VBox):
         self._gate = gate
         self._painting = threading.Lock()
         self._armed_s: float | None = None
-        self._listeners: list[Callable[[], Any]] = []
         self.notice = Notice()
         self.state = html()
         self.buttons: dict[Action, W.Button] = {action: self._button(action) for action in _SAYS}
@@ -101,10 +98,6 @@ class Controls(W.VBox):
         self.notice.clear()
         self.paint()
 
-    def on_steered(self, listener: Callable[[], Any]) -> None:
-        """Call something after each click that changed something."""
-        self._listeners.append(listener)
-
     # ------------------------------------------------------------------ painting
     def paint(self) -> None:
         """Show the state as it is now; from any thread."""
@@ -114,14 +107,14 @@ class Controls(W.VBox):
                 self._armed_s = None
             for action, button in self.buttons.items():
                 can = status is not None and action in status.can
-                _set(button, "disabled", not can)
-                _set(button, "description", self._label(action, status))
+                button.disabled = not can
+                button.description = self._label(action, status)
                 says = _SAYS[action][2]
                 reason = "" if can else f"Not now: {why_not(action, status.state if status else None)}. "
-                _set(button, "tooltip", f"{reason}{says}")
+                button.tooltip = f"{reason}{says}"
             budget = None if self._session is None else self._session.spec.budget
-            _set(self.more_trials, "disabled", budget is None or budget.trials is None)
-            _set(self.more_time, "disabled", budget is None or budget.seconds is None)
+            self.more_trials.disabled = budget is None or budget.trials is None
+            self.more_time.disabled = budget is None or budget.seconds is None
             words = "No study has been started or attached here yet." if status is None else status.text
             name = "" if self._session is None else f"Study {self._session.name}: "
             armed = "<br><b>Abort asks once more:</b> " + _ARMED if self._is_armed else ""
@@ -135,7 +128,7 @@ class Controls(W.VBox):
         return self._armed_s is not None and time.monotonic() - self._armed_s < _ARMED_S
 
     def _say(self, text: str) -> None:
-        _set(self.state, "value", framed(text))
+        self.state.value = framed(text)
 
     def _label(self, action: Action, status: SessionStatus | None) -> str:
         if status is None:
@@ -177,8 +170,6 @@ class Controls(W.VBox):
         finally:
             self.paint()
         wake(session)
-        for listener in self._listeners:
-            listener()
 
     def _steer(self, session: Session, action: Action) -> None:
         if action == "start":
@@ -227,9 +218,3 @@ class Controls(W.VBox):
 _ARMED_S = 15.0
 _NARROW = {"description_width": "initial"}
 _ARMED = "the engine is killed, and the running trial with it. Stop waits for the trial and loses nothing."
-
-
-def _set(widget: Any, name: str, value: Any) -> None:
-    """Each assignment is a message, so only what differs."""
-    if getattr(widget, name) != value:
-        setattr(widget, name, value)
