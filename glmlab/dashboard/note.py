@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 
+from glmlab.figures.trials import word
 from glmlab.report.changes import export_command, recipe_diff, report_command
 from glmlab.report.ledger import against_restarts
 from glmlab.report.material import Material
 from glmlab.report.sureness import compared_metrics
 from glmlab.report.verdict import say
-from glmlab.report.words import count, word
+from glmlab.report.words import count
 
 # Link definitions that nothing links to: Markdown shows nothing of them.
 BEGIN = "[//]: # (glmlab dashboard writes anew what stands from here)"

@@ -6,10 +6,10 @@ import difflib
 import shlex
 
 from glmlab.export.outcome import tuned_recipe
+from glmlab.figures.trials import word
 from glmlab.knob_table import KNOBS
 from glmlab.report.elements import Child, Html, code_block, folded, fragment, listing, section, table, tag
 from glmlab.report.material import Material
-from glmlab.report.words import word
 from glmlab.storage_url import from_anywhere, shown
 
 _MARKS = {"+": "added", "-": "removed", "@": "place"}

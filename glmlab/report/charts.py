@@ -10,9 +10,10 @@ from typing import Any
 import plotly.graph_objects as go
 
 from glmlab import figures
+from glmlab.figures.trials import word
 from glmlab.report.elements import Html, clip, folded, table, tag
 from glmlab.report.material import Material
-from glmlab.report.words import count, digits, word
+from glmlab.report.words import count, digits
 
 _MOST_CELL = 80  # characters of one cell
 _TRANSPARENT = "rgba(0,0,0,0)"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from glmlab.figures.quantity import times
 from glmlab.measurement import METRICS, Measurement
 from glmlab.report.elements import Child, Html, fragment, section, table, tag
 from glmlab.report.material import Material
-from glmlab.report.words import count, interval, meaning, quantity, spread, times
+from glmlab.report.words import count, interval, meaning, quantity, spread
 from glmlab.stats import Verdict, judge
 from glmlab.trial_record import Visit
 

@@ -6,10 +6,12 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
+from glmlab.figures.trials import word
+from glmlab.knobs import in_words
 from glmlab.measurement import METRICS
 from glmlab.report.elements import Child, Html, clip, code_block, folded, fragment, section, table, tag
 from glmlab.report.material import Material
-from glmlab.report.words import count, digits, in_a_row, knobs, word
+from glmlab.report.words import count, digits, in_a_row
 from glmlab.trial_record import TrialRecord
 from glmlab.units import format_duration
 
@@ -165,7 +167,8 @@ def _kind(status: str, reason: str, same: Sequence[TrialRecord]) -> Html:
         "article",
         tag("h3", f"{status}: {clip(reason or 'no reason was stored', _MOST_HEADING)}"),
         tag(
-            "p", f"{count(len(same), 'trial')}: {numbers}. The first: {knobs(same[0].params) or 'no knobs'}."
+            "p",
+            f"{count(len(same), 'trial')}: {numbers}. The first: {in_words(same[0].params) or 'no knobs'}.",
         ),
         folded("the whole reason", code_block(reason, most=_MOST_LOG))
         if len(reason) > _MOST_HEADING

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from glmlab.figures.quantity import times
+from glmlab.knobs import in_words
 from glmlab.measurement import METRICS
 from glmlab.report.elements import Html, facts, fragment, tag
 from glmlab.report.material import Material
 from glmlab.report.origin import in_short
-from glmlab.report.words import count, interval, knobs, meaning, quantity, spread, times
+from glmlab.report.words import count, interval, meaning, quantity, spread
 from glmlab.stats import Verdict
 from glmlab.units import format_duration
 
@@ -51,7 +53,7 @@ def say(material: Material) -> Said:
         return Said(
             "not confirmed",
             "open",
-            f"Not confirmed yet: {knobs(best.params)} was best in the search, which picks for luck too;"
+            f"Not confirmed yet: {in_words(best.params)} was best in the search, which picks for luck too;"
             " run the study again to finish it.",
         )
     if verdict.rounds == 0:
@@ -59,16 +61,16 @@ def say(material: Material) -> Said:
             "keep the default",
             "tie",
             f"Keep the default: none of {count(len(material.records), 'trial')} was better than the"
-            f" baseline ({knobs(best.params)}).",
+            f" baseline ({in_words(best.params)}).",
         )
     came = f"{meaning(verdict.metric)} is {_how_much(verdict)}{_of_evidence(material)}"
     if verdict.outcome == "win":
-        return Said("win", "win", f"With {knobs(material.changes)}, {came}.")
+        return Said("win", "win", f"With {in_words(material.changes)}, {came}.")
     why = "no gain beyond noise" if verdict.outcome == "tie" else "the best was worse when visited again"
     return Said(
         "keep the default",
         verdict.outcome,
-        f"Keep the default: {why}. With {knobs(material.changes)}, {came}.",
+        f"Keep the default: {why}. With {in_words(material.changes)}, {came}.",
     )
 
 
