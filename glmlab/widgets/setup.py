@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from html import escape
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -26,7 +27,7 @@ from glmlab.widgets.memory_panel import MemoryPanel
 from glmlab.widgets.model_picker import ModelPicker, readable_recipes
 from glmlab.widgets.notice import Notice
 from glmlab.widgets.settings_form import SettingsForm
-from glmlab.widgets.style import stylesheet, title
+from glmlab.widgets.style import framed, html, stylesheet, title
 
 FIRST_RECIPE = "tiny-glm4-moe"
 _OWN = ""  # the option of the list of recipes that stands for a changed one
@@ -76,6 +77,7 @@ class Setup(W.VBox):
         self.model = ModelPicker(found.model, notice=self.notice)
         self.machine = MachinePicker(gpu, count, notice=self.notice, here=here)
         self.memory = MemoryPanel()
+        self.speed = html()
         self.findings = FindingsPanel()
         self.form = SettingsForm(found, notice=self.notice)
         guarded = self.notice.guarded
@@ -100,7 +102,7 @@ class Setup(W.VBox):
         return W.HBox([left, right], layout=W.Layout(flex_flow="row wrap"))
 
     def _judged_parts(self) -> list[W.Widget]:
-        return [title("Memory"), self.memory, title("Findings"), self.findings]
+        return [title("Memory"), self.memory, self.speed, title("Findings"), self.findings]
 
     # ------------------------------------------------------------------ what is chosen
     @property
@@ -239,6 +241,8 @@ class Setup(W.VBox):
             self.memory.say(found.no_fit, "notes" if found.gpu is None else "error")
         else:
             self.memory.show_fit(found.fit)
+        table = "" if found.speed is None else found.speed._repr_html_()
+        self.speed.value = framed(table or escape(found.no_speed))
         if found.no_findings:
             self.findings.say(found.no_findings)
         else:

@@ -11,6 +11,7 @@ from glmlab.errors import RecipeError
 from glmlab.gpus import find_gpu
 from glmlab.hardware import machine
 from glmlab.memory import fit
+from glmlab.predictor import predict
 from glmlab.recipe import Recipe
 from glmlab.recipe_book import find_recipe
 from glmlab.rules import check
@@ -56,6 +57,22 @@ def test_fit_and_findings_are_there_from_the_first_moment(too_large):
     assert list(too_large.judgement.findings) == list(check(asked, "rtx-pro-6000", 4))
     assert too_large.memory.line.startswith("does not fit 4 x rtx-pro-6000")
     assert too_large.recipes.value == "glm-5.1-nvfp4"
+
+
+def test_the_speed_is_predicted_and_called_so(make):
+    setup = make("glm-5.1-reap-160-vllm-sparse", gpu="rtx-pro-6000", count=4)
+    found = predict("glm-5.1-reap-160-vllm-sparse", "rtx-pro-6000", 4)
+    assert setup.judgement.speed == found
+    assert "predicted" in setup.speed.value
+    assert f"{found.point(150_000).tpot_ms:.1f}" in setup.speed.value
+
+
+def test_what_cannot_be_predicted_says_why(make):
+    assert make("glm-5.1-reap-160-vllm-sparse").speed.value == ""  # no GPU: the memory panel asks for one
+    few = make("glm-5.1-reap-160-vllm-sparse", gpu="rtx-pro-6000", count=2)
+    assert few.judgement.speed is None
+    assert "No prediction: " in few.speed.value
+    assert "4 ranks" in few.speed.value
 
 
 def test_by_default_it_is_the_tiny_model_on_this_machine(make):
