@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from itertools import chain
 
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from glmlab.catalog import find_model, list_models
 from glmlab.cli import main
+from glmlab.models.shape import DsaShape, GqaShape, MlaShape, ModelShape
 from glmlab.tables.models import model_in_full
 
 # Reference 1.1 and 1.2, billions: without the MTP layer, and with it.
@@ -226,3 +228,8 @@ def test_what_may_be_gib_is_shown_in_gb_too():
     with console.capture() as captured:
         console.print(model_in_full(find_model("glm-5.1-reap-160")))
     assert "77.15 to 77.2 GB, or GiB (as GiB: 82.8 to 82.9 GB)" in captured.get()
+
+
+def test_a_shape_without_a_kind_of_attention_is_none():
+    assert inspect.isabstract(ModelShape)
+    assert not any(inspect.isabstract(kind) for kind in (GqaShape, MlaShape, DsaShape))
