@@ -21,7 +21,7 @@ class AllReduceTime(BaseModel):
     wall_us : float
         Median time of one call, waited for; its launch included, which a CUDA graph saves.
     device_us : float or None
-        Mean kernel time of a call, waiting for the other ranks included; ``None`` on a CPU.
+        Of one of many calls in a CUDA graph, as decode steps make them; ``None`` on a CPU.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)  # stored with a study

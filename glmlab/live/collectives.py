@@ -1,7 +1,9 @@
 """How long an all-reduce between the ranks of this engine takes, at the sizes that decoding sends.
 
 Every tensor-parallel layer ends with one, so at batch 1 its latency, not its bandwidth, is a share of each
-token. Timed are vLLM's own choice, as a step makes it, and each path that this engine has.
+token. Timed are vLLM's own choice, as a step makes it, and each path that this engine has: call by call,
+and on a GPU inside a CUDA graph, where ranks keep pace with each other and vLLM's custom all-reduce reads
+its peers' buffers in place.
 """
 
 from __future__ import annotations
@@ -15,7 +17,12 @@ import torch
 
 SIZES_BYTES = tuple(1 << shift for shift in range(10, 21, 2))  # 1 KiB to 1 MiB
 _REPEATS = 30
+_GRAPH_CALLS = 20
+_REPLAYS = 5
 _WARM_UP = 10  # NCCL connects at the first calls
+
+# What was captured by vLLM's custom all-reduce: peers have its memory mapped, so it must not be freed.
+_captured: list[torch.Tensor] = []
 
 Reduce = Callable[[torch.Tensor], "torch.Tensor | None"]
 
@@ -27,8 +34,8 @@ def time_all_reduce(device: torch.device) -> list[dict[str, Any]]:
     -------
     list of dict
         ``path``, ``bytes``, ``ranks``, ``right`` (whether the sums were), ``wall_us``: each call with its
-        launch, and ``device_us``: mean kernel time of a call, ``None`` without a device. Empty where there
-        is one rank.
+        launch, and ``device_us``: of one of many in a CUDA graph, ``None`` without a device. Empty where
+        there is one rank.
     """
     from vllm.distributed.parallel_state import get_tp_group
 
@@ -39,7 +46,7 @@ def time_all_reduce(device: torch.device) -> list[dict[str, Any]]:
     for size in SIZES_BYTES:
         for path, reduce in _paths(group):
             # Every rank decides alike, from the shape alone: a path that takes this size here does there.
-            if (timed := _time(reduce, size, group.world_size, device)) is not None:
+            if (timed := _time(group, reduce, size, device)) is not None:
                 found.append({"path": path, "bytes": size, "ranks": group.world_size, **timed})
     return found
 
@@ -57,30 +64,20 @@ def _paths(group: Any) -> Iterator[tuple[str, Reduce]]:
             yield name, getattr(path, method)
 
 
-def _time(reduce: Reduce, size: int, ranks: int, device: torch.device) -> dict[str, Any] | None:
+def _time(group: Any, reduce: Reduce, size: int, device: torch.device) -> dict[str, Any] | None:
     data = torch.ones(size // 2, dtype=torch.bfloat16, device=device)
     right = True
     for _ in range(_WARM_UP):
         reduced = reduce(data.clone())  # some paths reduce in place
         if reduced is None:
             return None
-        right = right and bool((reduced == ranks).all())
-    inputs = [data.clone() for _ in range(_REPEATS)]
+        right = right and bool((reduced == group.world_size).all())
+    wall_us = _wall_us(reduce, [data.clone() for _ in range(_REPEATS)])
     if device.type == "cpu":
-        return {"right": right, "wall_us": _wall_us(reduce, inputs), "device_us": None}
-    wall_us = _wall_us(reduce, inputs)
-    torch.accelerator.synchronize()
-    profiler = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA])
-    with profiler:
-        for each in inputs:
-            reduce(each)
-        torch.accelerator.synchronize()
-    kernels_ns = sum(
-        event.duration_ns()
-        for event in profiler.profiler.kineto_results.events()
-        if event.device_type() != torch.autograd.DeviceType.CPU
-    )
-    return {"right": right, "wall_us": wall_us, "device_us": round(kernels_ns / 1e3 / _REPEATS, 3)}
+        return {"right": right, "wall_us": wall_us, "device_us": None}
+    device_us, reduced = _graph_us(group, reduce, data)
+    right = right and bool((reduced == group.world_size).all())
+    return {"right": right, "wall_us": wall_us, "device_us": device_us}
 
 
 def _wall_us(reduce: Reduce, inputs: list[torch.Tensor]) -> float:
@@ -93,3 +90,29 @@ def _wall_us(reduce: Reduce, inputs: list[torch.Tensor]) -> float:
             torch.accelerator.synchronize()
         taken.append((time.perf_counter() - begin) * 1e6)
     return round(statistics.median(taken), 3)
+
+
+def _graph_us(group: Any, reduce: Reduce, data: torch.Tensor) -> tuple[float, torch.Tensor]:
+    """Time of one call of many in a graph, the median of its replays, and what the first call gave.
+
+    Each call has an input of its own, as in a step; of a path that reduces in place only the first replay's
+    first sum is known, so that is the one which is kept.
+    """
+    inputs = [data.clone() for _ in range(_GRAPH_CALLS)]
+    _captured.extend(inputs)
+    graph = torch.cuda.CUDAGraph()
+    with group.graph_capture() as context, torch.cuda.graph(graph, stream=context.stream):
+        outputs = [reduce(each) for each in inputs]
+    graph.replay()
+    torch.accelerator.synchronize()
+    assert outputs[0] is not None
+    reduced = outputs[0].clone()
+    taken = []
+    for _ in range(_REPLAYS):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        graph.replay()
+        end.record()
+        end.synchronize()
+        taken.append(begin.elapsed_time(end) * 1e3 / _GRAPH_CALLS)
+    return round(statistics.median(taken), 3), reduced

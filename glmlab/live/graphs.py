@@ -23,6 +23,8 @@ from typing import Any, Literal
 
 import torch
 
+from glmlab.live.custom_all_reduce import CustomAllReduce
+
 Which = Literal["none", "full", "all"]
 
 
@@ -61,7 +63,8 @@ class Graphs:
         which : {"none", "full", "all"}
             Graphs that hold what the body changes; ``full`` keeps piecewise graphs where that is
             possible. Where the body makes vLLM move its shared workspace, every graph holds a stale
-            pointer, and all are captured again.
+            pointer, and all are captured again; so are they where vLLM's custom all-reduce lies in
+            them, which is made anew.
 
         If the body or the capture fails, graphs are :attr:`missing` until a later call captures all
         of them.
@@ -90,8 +93,8 @@ class Graphs:
         self.captured = kinds["FULL"] if full_only else sum(kinds.values())
 
     def _can_keep_piecewise(self) -> bool:
-        """A drafter or breakable graphs entangle the two kinds: then all are dropped."""
-        if not self.mode.has_piecewise_cudagraphs():
+        """A drafter, breakable graphs or a custom all-reduce entangle the two kinds: then all are dropped."""
+        if not self.mode.has_piecewise_cudagraphs() or CustomAllReduce().exists:
             return False
         runner = self._runner
         if getattr(runner, "speculator", None) is not None or getattr(runner, "drafter", None) is not None:
@@ -101,6 +104,7 @@ class Graphs:
     # ------------------------------------------------------------------ dropping
     def _drop(self, *, full_only: bool) -> None:
         torch.accelerator.synchronize()
+        CustomAllReduce().renew()  # first: a peer may have memory of these graphs open
         for wrapper in _wrappers():
             if not full_only or _kind(wrapper) == "FULL":
                 wrapper.clear_graphs()

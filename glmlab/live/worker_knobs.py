@@ -10,6 +10,7 @@ import torch
 
 from glmlab.knob_table import KNOBS as KNOB_TABLE
 from glmlab.live.cpu_attention import CpuAttention
+from glmlab.live.custom_all_reduce import CustomAllReduce
 from glmlab.live.flash_attention import FlashAttention
 from glmlab.live.forced import forced
 from glmlab.live.fp8_gemm_tiles import Fp8GemmTiles
@@ -29,27 +30,6 @@ SEAMS: tuple[type[Seam], ...] = (
 )
 # Knobs of the layers between attention; piecewise graphs hold them too.
 _OF_LAYERS = frozenset({*MoeTiles.KNOBS, *Fp8GemmTiles.KNOBS})
-
-
-_REGISTERS = (
-    "vLLM's custom all-reduce registers every buffer that a graph captures, for good, in a table that"
-    " fills up; start the engine with custom_all_reduce: false"
-)
-
-
-def _registers_captures() -> bool:
-    """Whether captures of this rank go into the table of vLLM's custom all-reduce.
-
-    ``register_graph_buffers`` appends to ``rank_data``, 8 MiB for the life of the engine
-    (distributed/device_communicators/custom_all_reduce.py, 0.26 and 0.32).
-    """
-    from vllm.distributed import parallel_state
-
-    if not parallel_state.model_parallel_is_initialized():
-        return False
-    communicator = getattr(parallel_state.get_tp_group(), "device_communicator", None)
-    custom = getattr(communicator, "ca_comm", None)
-    return custom is not None and not getattr(custom, "disabled", True)
 
 
 class WorkerKnobs:
@@ -80,10 +60,10 @@ class WorkerKnobs:
                     found[name] = status
                 elif name not in self._owner and status["why"] not in found[name]["why"]:
                     found[name] = {"live": False, "why": f"{found[name]['why']}; {status['why']}"}
-        if self.graphs.exist and _registers_captures():
+        if self.graphs.exist and (why := CustomAllReduce().why_fixed()):
             for name, status in found.items():
                 if status["live"] and self._owner[name].is_captured(name):
-                    found[name] = {"live": False, "why": _REGISTERS, "value": status.get("value")}
+                    found[name] = {"live": False, "why": why, "value": status.get("value")}
         return found
 
     def values(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from vllm.config import CUDAGraphMode  # noqa: E402
 from vllm.distributed import parallel_state  # noqa: E402
 from vllm.platforms import current_platform  # noqa: E402
 
+from glmlab.live.custom_all_reduce import CustomAllReduce  # noqa: E402
 from glmlab.live.graphs import Graphs, workspace_unlocked  # noqa: E402
 
 pytestmark = pytest.mark.engine
@@ -150,6 +151,21 @@ def test_a_drafter_ties_both_kinds_together(graphs: Graphs) -> None:
     graphs._runner.drafter = object()
     with graphs.changing("full"):
         assert held(graphs._runner.piece) == {}
+
+
+def test_a_custom_all_reduce_lies_in_both_kinds_and_is_made_anew_before_they_go(
+    graphs: Graphs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = graphs._runner
+    seen: list[tuple[int, int]] = []
+    monkeypatch.setattr(CustomAllReduce, "exists", True)
+    monkeypatch.setattr(
+        CustomAllReduce, "renew", lambda _: seen.append((len(held(runner.piece)), len(held(runner.full))))
+    )
+    with graphs.changing("full"):
+        assert held(runner.piece) == held(runner.full) == {}
+    assert seen == [(2, 2)], "once, while a peer's mapping of their memory was still good"
+    assert graphs.captured == 4
 
 
 def test_every_capture_is_on_one_stream_of_ours(graphs: Graphs) -> None:
