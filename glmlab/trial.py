@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from glmlab.all_reduce_time import all_reduce_plan
 from glmlab.engine_keeper import EngineKeeper, Ready, plan_key
 from glmlab.engines import Engine
 from glmlab.engines.base import TimesAllReduce
@@ -226,9 +227,7 @@ def measurement_cost(measurement: Measurement) -> dict[str, float]:
 
 def _keep_all_reduce_times(engine: Engine, recipe: Recipe, store: StudyStore) -> None:
     """Once for each plan: what its ranks pay to add up their parts."""
-    plan = f"tensor_parallel={recipe.tensor_parallel}"
-    if recipe.custom_all_reduce is not None:
-        plan += f", custom_all_reduce={str(recipe.custom_all_reduce).lower()}"
+    plan = all_reduce_plan(recipe)
     if isinstance(engine, TimesAllReduce) and plan not in store.all_reduce_times:
         store.add_all_reduce_times(plan, [])  # a probe that hangs costs this trial, not every one of the plan
         store.add_all_reduce_times(plan, engine.all_reduce_times())
