@@ -50,8 +50,8 @@ class TrialRunner:
         self._references: dict[str, Measurement] = {}
 
     def recipe(self, params: Params) -> Recipe:
-        """The recipe of a point: the base with the point's values, inactive knobs at the baseline's."""
-        return self.spec.base_recipe.replace(**{**self._baseline, **params})
+        """The recipe of a point."""
+        return self.spec.recipe_at(params, self._baseline)
 
     def remember(self, params: Params, measurement: Measurement) -> None:
         """Take a measurement as the one whose tokens others are compared with, unless there is one.
