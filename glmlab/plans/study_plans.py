@@ -70,22 +70,15 @@ class StudyPlans:
             if not any(all(same_value(each.get(name), plan[name]) for name in plan) for each in tried)
         ]
         every = [*tried, *untried]
-        told = [name for name in space.rebuild if len({repr(each.get(name)) for each in every}) > 1]
+        told = differing(every)
         found = [
-            self._plan(self._label(params, told), params, records)
+            self._plan(plan_label(self._spec, params, self._baseline, told), params, records)
             for params, records in zip(tried, groups.values(), strict=True)
         ]
-        return found + [MeasuredPlan(self._label(params, told), params, {}) for params in untried]
-
-    def _label(self, params: Params, told: Sequence[str]) -> str:
-        """How the model is spread, and what else differs between the plans of this study."""
-        others = {name: params[name] for name in told if name in params and name not in Plan._fields}
-        try:
-            recipe = self._spec.recipe_at(params, self._baseline)
-        except InputError:
-            return in_words(params, "=")
-        spread = Plan(**{name: getattr(recipe, name) for name in Plan._fields}).label
-        return ", ".join(part for part in (spread, in_words(others, "=")) if part)
+        return found + [
+            MeasuredPlan(plan_label(self._spec, params, self._baseline, told), params, {})
+            for params in untried
+        ]
 
     def _plan(self, label: str, params: Params, records: Sequence[TrialRecord]) -> MeasuredPlan:
         counts: dict[str, int] = dict(Counter(str(record.status) for record in records))
@@ -163,3 +156,30 @@ class StudyPlans:
             batch_sizes=self._workload.batch_sizes,
             all_reduce=times,
         )
+
+
+def differing(plans: Sequence[Params]) -> tuple[str, ...]:
+    """Knobs that not all plans have alike."""
+    names = dict.fromkeys(name for plan in plans for name in plan)
+    return tuple(name for name in names if len({repr(plan.get(name)) for plan in plans}) > 1)
+
+
+def plan_label(spec: StudySpec, params: Params, baseline: Params, told: Sequence[str]) -> str:
+    """How a plan spreads the model, and what else makes it another plan of its study.
+
+    Parameters
+    ----------
+    spec : StudySpec
+        The study.
+    params, baseline : dict
+        Of the plan; of all knobs.
+    told : sequence of str
+        As :func:`differing` has them.
+    """
+    others = {name: params[name] for name in told if name in params and name not in Plan._fields}
+    try:
+        recipe = spec.recipe_at(params, baseline)
+    except InputError:
+        return in_words(params, "=")
+    spread = Plan(**{name: getattr(recipe, name) for name in Plan._fields}).label
+    return ", ".join(part for part in (spread, in_words(others, "=")) if part)

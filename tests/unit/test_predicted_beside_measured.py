@@ -265,10 +265,10 @@ def test_it_is_readable_at_80_columns_and_in_a_notebook(study):
     found = predicted_beside_measured(study)
     shown = text(found, 80).splitlines()
     assert max(map(len, shown)) <= 80
-    [best] = [line for line in shown if line.startswith("TP2       #5 best:")]
+    [best] = [line for line in shown if line.startswith("TP2       #3 best:")]
     assert len(best.split()) == 9  # plan, two words and six numbers, none of them cut or folded
     assert "…" not in "".join(shown)
-    assert "TP2 #5 best" in [line.strip() for line in shown]
+    assert "TP2 #3 best" in [line.strip() for line in shown]
     html = found._repr_html_()
     assert found.sentence in html
     assert html.count("<table>") == 2

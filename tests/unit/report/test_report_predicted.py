@@ -19,7 +19,7 @@ def test_plans_stand_in_their_order_with_prediction_rank_and_what_failed(url, mo
     page = read(study.store, tmp_path)
     plans, points = tables(page)
     assert [row[0] for row in plans] == ["TP2", "TP2", "TP1", "TP2 + EP"]
-    assert plans[0][1] == "#5 best: kv_splits=64"
+    assert plans[0][1] == "#3 best: kv_splits=64"
     assert [plans[0][3], plans[0][6]] == ["1", "1"]
     assert len(points) == 12
     part = page.by_id("predicted").text
