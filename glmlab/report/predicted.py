@@ -11,6 +11,7 @@ from glmlab.report.words import count
 
 _MOST_ROWS = 120
 _MOST_REASON = 300
+_MOST_CELL = 200
 
 
 def is_predicted(material: Material) -> bool:
@@ -25,34 +26,34 @@ def predicted(material: Material) -> Html | None:
         return None
     found = material.beside
     said = found.sentence
-    rows = list(plan_rows(found))
-    points = list(point_rows(found))
-    left = len(points) - _MOST_ROWS
+    points = list(point_rows(found)) if not found.missing else []
     return section(
         "predicted",
         "Plans, predicted and measured",
         tag("p", f"{said[0].upper()}{said[1:]}."),
-        table(
-            _heads(plan_heads(found)),
-            rows[:_MOST_ROWS],
-            label="plans, predicted and measured",
-            caption=caption(found),
-            marked=[0] if found.measured else (),
+        _table(
+            plan_heads(found), list(plan_rows(found)), "plans", caption(found), (0,) if found.measured else ()
         ),
-        folded(
-            f"point by point, {count(len(points), 'row')}",
-            table(
-                _heads(point_heads(found)),
-                points[:_MOST_ROWS],
-                label="points, predicted and measured",
-                caption=f"{count(left, 'row')} more: glmlab show --predicted" if left > 0 else None,
-            ),
-        )
-        if points and not found.missing
+        folded(f"point by point, {count(len(points), 'row')}", _table(point_heads(found), points, "points"))
+        if points
         else None,
         listing(clip(line, _MOST_REASON) for line in (*reasons(found), *found.notes)),
     )
 
 
-def _heads(heads: Sequence[str]) -> list[str]:
-    return [head if place < WORDS else f">{head}" for place, head in enumerate(heads)]
+def _table(
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    of: str,
+    caption: str = "",
+    marked: Sequence[int] = (),
+) -> Html:
+    left = len(rows) - _MOST_ROWS
+    more = f"{count(left, 'row')} more: glmlab show --predicted." if left > 0 else ""
+    return table(
+        [head if place < WORDS else f">{head}" for place, head in enumerate(heads)],
+        [[clip(cell, _MOST_CELL) for cell in row] for row in rows[:_MOST_ROWS]],
+        label=f"{of}, predicted and measured",
+        caption=" ".join(part for part in (caption, more) if part) or None,
+        marked=marked,
+    )

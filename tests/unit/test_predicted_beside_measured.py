@@ -22,6 +22,7 @@ from tests.doubles import scripted_start
 from tests.nvml_double import H100 as NVML_H100
 from tests.nvml_double import Nvml
 from tests.plan_studies import H100, PLANS, RECIPE, all_reduces, machine, plan_study
+from tests.reports import many
 from tests.studies import run, split_helps
 
 
@@ -112,6 +113,13 @@ def test_a_plan_that_is_not_tried_yet_stays_in_sight_too(url, monkeypatch):
     assert [(plan.label, plan.outcome) for plan in found.plans] == [
         ("TP1", "measured"), ("TP2", "not tried yet"), ("TP2 + EP", "not tried yet"),
     ]  # fmt: skip
+
+
+def test_a_study_without_a_trial_yet_says_so(study):
+    found = predicted_beside_measured(many(study, 0))
+    assert (found.sentence, found.missing) == ("no trial was measured yet", "")
+    assert [plan.outcome for plan in found.plans] == ["not tried yet"] * 3
+    assert "no trial was measured yet" in text(found)
 
 
 def test_other_rebuild_knobs_that_differ_are_in_the_label(url, monkeypatch):
