@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from glmlab.measurement import Measurement
     from glmlab.memory import fit
     from glmlab.plans import plan
+    from glmlab.plans.beside_measured import predicted_beside_measured
     from glmlab.predictor import predict
     from glmlab.recipe import Recipe
     from glmlab.recipe_book import find_recipe
@@ -44,6 +45,7 @@ _HOME = {
     "fit": "glmlab.memory",
     "plan": "glmlab.plans",
     "predict": "glmlab.predictor",
+    "predicted_beside_measured": "glmlab.plans.beside_measured",
     "start": "glmlab.engines",
 }
 
@@ -64,6 +66,7 @@ __all__ = [
     "fit",
     "plan",
     "predict",
+    "predicted_beside_measured",
     "start",
 ]
 

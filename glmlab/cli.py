@@ -235,13 +235,22 @@ def tune(
 def show(
     study: Annotated[str, typer.Argument(help="A study's name, or its file.")],
     storage: Storage = _STORAGE,
+    predicted: Annotated[
+        bool, typer.Option("--predicted", help="What was predicted of each plan, beside what it gave.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show a study's trials, verdict and cost."""
+    from glmlab.plans.beside_measured import beside_measured
+    from glmlab.plans.beside_tables import beside_tables
     from glmlab.storage import StudyStore
     from glmlab.summary import summarize
 
     store = StudyStore.load(_study_name(study), storage)
+    if predicted:
+        found = beside_measured(store)
+        _show(found.to_json() if as_json else beside_tables(found))
+        raise typer.Exit(1 if found.missing else 0)
     summary = summarize(store)
     if as_json:
         _show({**summary.to_json(), "all_trials": [_trial_json(record) for record in store.records()]})

@@ -15,7 +15,7 @@ from glmlab.machine.gpu import Disagreement, Gpu
 from glmlab.machine.gpu_file import read_gpu_file
 from glmlab.names import did_you_mean
 
-__all__ = ["Disagreement", "Gpu", "find_gpu", "gpu_of_device", "list_gpus"]
+__all__ = ["Disagreement", "Gpu", "find_gpu", "gpu_of_device", "gpu_of_device_name", "list_gpus"]
 
 _PACKAGED = PACKAGED_DATA / "gpus"
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
@@ -51,6 +51,11 @@ def find_gpu(name: str) -> Gpu:
     return _read(path, 0 if path.parent == _PACKAGED else path.stat().st_mtime_ns)
 
 
+def gpu_of_device_name(name: str) -> Gpu | None:
+    """Which GPU of the catalog has this name with its driver; None where the catalog has none."""
+    return _by_device_name().get(_plain(name))
+
+
 def gpu_of_device(gpu: hardware.Gpu) -> Gpu | None:
     """Which GPU of the catalog a card of this machine is, with what its driver says put over it.
 
@@ -68,7 +73,7 @@ def gpu_of_device(gpu: hardware.Gpu) -> Gpu | None:
         None for a card that the catalog has not, and for one that is split (MIG): a part has neither the
         memory nor the multiprocessors of the whole.
     """
-    known = None if gpu.mig_enabled else _by_device_name().get(_plain(gpu.name))
+    known = None if gpu.mig_enabled else gpu_of_device_name(gpu.name)
     if known is None:
         return None
     told = f"NVML on this machine, driver {gpu.driver}"

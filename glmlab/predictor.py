@@ -13,7 +13,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from glmlab.all_reduce_time import AllReduceTime
 from glmlab.decode.constants import constants
+from glmlab.decode.measured_all_reduce import MeasuredAllReduce
 from glmlab.decode.notes import notes_on
 from glmlab.decode.prediction import Prediction, predict_point
 from glmlab.decode.setup import Setup
@@ -36,6 +38,7 @@ def predict(
     *,
     contexts: Iterable[int] = CONTEXTS,
     batch_sizes: Iterable[int] = BATCH_SIZES,
+    all_reduce: Iterable[AllReduceTime] | None = None,
 ) -> Prediction:
     """Decode steps of a recipe, each context with each batch size.
 
@@ -51,15 +54,20 @@ def predict(
         Tokens that each sequence has when the step begins; 0 for none.
     batch_sizes : iterable of int
         Sequences decoded together, over all replicas.
+    all_reduce : iterable of AllReduceTime, optional
+        All-reduces as an engine of this plan measured them, such as a study's
+        ``store.all_reduce_times["tensor_parallel=2"]``. They take the place of the packaged tables for the
+        ranks and sizes that they have; the notes say so.
 
     Raises
     ------
     InputError
         If there is no such recipe or GPU, there are fewer GPUs than ranks, a context or batch size cannot
-        be, or the engine refuses the plan.
+        be, the engine refuses the plan, or an all-reduce is there twice.
     """
     contexts = checked_numbers("contexts", contexts, least=0, most=_MOST_TOKENS)
     batch_sizes = checked_numbers("batch_sizes", batch_sizes, least=1, most=_MOST_SEQUENCES)
+    measured = None if all_reduce is None else MeasuredAllReduce.of(all_reduce)
     asked = find_recipe(recipe)
     found = fit(with_room(asked, batch_sizes), gpu, count)
     if found.ranks > found.count:
@@ -69,7 +77,7 @@ def predict(
             " data_parallel"
             f" {found.recipe.data_parallel}); glmlab plan lists what fewer GPUs can do"
         )
-    return predicted(found, contexts, batch_sizes, asked)
+    return predicted(found, contexts, batch_sizes, asked, measured)
 
 
 def with_room(recipe: Recipe, batch_sizes: Iterable[int]) -> Recipe:
@@ -92,7 +100,11 @@ def with_room(recipe: Recipe, batch_sizes: Iterable[int]) -> Recipe:
 
 
 def predicted(
-    found: Fit, contexts: tuple[int, ...], batch_sizes: tuple[int, ...], asked: Recipe | None = None
+    found: Fit,
+    contexts: tuple[int, ...],
+    batch_sizes: tuple[int, ...],
+    asked: Recipe | None = None,
+    measured: MeasuredAllReduce | None = None,
 ) -> Prediction:
     """The prediction for a recipe whose memory is computed already.
 
@@ -104,8 +116,10 @@ def predicted(
         Checked.
     asked : Recipe, optional
         The recipe before :func:`with_room`.
+    measured : MeasuredAllReduce, optional
+        In place of packaged tables.
     """
-    setup = Setup(found.recipe, found.model, found.gpu, found.choices, constants())
+    setup = Setup(found.recipe, found.model, found.gpu, found.choices, constants(), measured)
     pairs = [(context, batch) for context in contexts for batch in batch_sizes]
     points = tuple(predict_point(setup, context, batch) for context, batch in pairs)
     notes = tuple(notes_on(setup, found, pairs, asked or found.recipe))

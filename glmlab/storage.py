@@ -17,7 +17,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from glmlab.engines.all_reduce import AllReduceTime
+from glmlab.all_reduce_time import AllReduceTime
 from glmlab.errors import InputError, StorageError
 from glmlab.knobs import KnobSpace, Params
 from glmlab.measurement import SCHEMA

@@ -13,6 +13,7 @@ from glmlab.engines import Engine
 from glmlab.errors import KnobError, StudyError
 from glmlab.knobs import KnobSpace, Params, in_words, params_key
 from glmlab.measurement import METRICS
+from glmlab.plans.try_order import predicted_order
 from glmlab.progress import Progress
 from glmlab.recipe import Recipe
 from glmlab.replayed_study import continue_replay
@@ -122,13 +123,17 @@ class StudyRun:
     def _search(
         self, store: StudyStore, runner: TrialRunner, baseline: Params, space: KnobSpace
     ) -> list[TrialRecord]:
+        order = predicted_order(store, self._spec, space, baseline)
         search = Search(
             space,
             baseline,
             maximize=[METRICS[name].maximize for name in self._spec.objective],
             seed=self._spec.seed,
             budget=self._budget.trials,
+            predicted_ms=order.tpot_ms if order is not None else None,
         )
+        if order is not None and search.is_listed:
+            self._show.message(order.sentence)
         first = params_key(space.active(baseline))
         stored = store.records()
         number = 1 + max((record.number for record in stored), default=-1)

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from glmlab.errors import InputError, StudyError
-from glmlab.knobs import KnobSpace
+from glmlab.knobs import KnobSpace, Params
 from glmlab.measurement import METRICS, Evidence, find_metric
 from glmlab.recipe import Count, Recipe
 from glmlab.recipe_book import find_recipe
@@ -201,6 +201,18 @@ class StudySpec(BaseModel):
     def base_recipe(self) -> Recipe:
         """The baseline: the recipe as it was given."""
         return self._recipe
+
+    def recipe_at(self, params: Params, baseline: Params) -> Recipe:
+        """The recipe of a point: the base with the point's values, inactive knobs at the baseline's.
+
+        Parameters
+        ----------
+        params : dict
+            Active knobs.
+        baseline : dict
+            Resolved values of all knobs of the space.
+        """
+        return self._recipe.replace(**{**baseline, **params})
 
     @property
     def knob_space(self) -> KnobSpace:

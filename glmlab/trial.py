@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from glmlab.all_reduce_time import all_reduce_plan
 from glmlab.engine_keeper import EngineKeeper, Ready, plan_key
 from glmlab.engines import Engine
 from glmlab.engines.base import TimesAllReduce
@@ -49,8 +50,8 @@ class TrialRunner:
         self._references: dict[str, Measurement] = {}
 
     def recipe(self, params: Params) -> Recipe:
-        """The recipe of a point: the base with the point's values, inactive knobs at the baseline's."""
-        return self.spec.base_recipe.replace(**{**self._baseline, **params})
+        """The recipe of a point."""
+        return self.spec.recipe_at(params, self._baseline)
 
     def remember(self, params: Params, measurement: Measurement) -> None:
         """Take a measurement as the one whose tokens others are compared with, unless there is one.
@@ -226,9 +227,7 @@ def measurement_cost(measurement: Measurement) -> dict[str, float]:
 
 def _keep_all_reduce_times(engine: Engine, recipe: Recipe, store: StudyStore) -> None:
     """Once for each plan: what its ranks pay to add up their parts."""
-    plan = f"tensor_parallel={recipe.tensor_parallel}"
-    if recipe.custom_all_reduce is not None:
-        plan += f", custom_all_reduce={str(recipe.custom_all_reduce).lower()}"
+    plan = all_reduce_plan(recipe)
     if isinstance(engine, TimesAllReduce) and plan not in store.all_reduce_times:
         store.add_all_reduce_times(plan, [])  # a probe that hangs costs this trial, not every one of the plan
         store.add_all_reduce_times(plan, engine.all_reduce_times())

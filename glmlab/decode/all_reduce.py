@@ -54,13 +54,16 @@ class AllReduceTable(BaseModel):
         """Of one all-reduce of so many bytes."""
         # A smaller message cannot take longer: what a table says otherwise is noise.
         points = list(zip(self.us, accumulate(self.us.values(), max), strict=True))
-        (low, at_low), (high, at_high) = points[0], points[1]
-        for (low, at_low), (high, at_high) in pairwise(points):  # noqa: B007 - the last pair goes on
-            if size <= high:
-                break
-        slope = (at_high - at_low) / (high - low)
-        typical = at_low + slope * max(0.0, size - low)
-        return typical * {"best": self.best, "value": 1.0, "worst": self.worst}[case]
+        return between_sizes(points, size) * {"best": self.best, "value": 1.0, "worst": self.worst}[case]
+
+
+def between_sizes(points: Sequence[tuple[int, float]], size: float) -> float:
+    """Microseconds at a size, of two points or more that ascend: lines between them, the last going on."""
+    (low, at_low), (high, at_high) = points[0], points[1]
+    for (low, at_low), (high, at_high) in pairwise(points):  # noqa: B007 - the last pair goes on
+        if size <= high:
+            break
+    return at_low + (at_high - at_low) / (high - low) * max(0.0, size - low)
 
 
 def all_reduce_tables() -> tuple[AllReduceTable, ...]:

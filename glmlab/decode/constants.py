@@ -116,6 +116,7 @@ class Constants(_Facts):
     hop_us: LinkConstants
     link_gb_s: LinkConstants
     join_exponent: Constant
+    probed_all_reduce_share: Constant
     attention: dict[str, AttentionKernel]
 
     @model_validator(mode="after")

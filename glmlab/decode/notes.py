@@ -79,5 +79,7 @@ def notes_on(setup: Setup, fit: Fit, points: Sequence[tuple[int, int]], asked: R
             "without CUDA graphs the host launches every kernel, which is not in here: the one published run"
             " (GLM-4.7-FP8, 8 GPUs, sglang) took 3.3 times as long at batch 1, 1.1 times at 64"
         )
+    if setup.measured is not None and recipe.tensor_parallel > 1:
+        yield setup.measured.note(recipe.tensor_parallel)
     if fit.count > fit.ranks:
         yield f"{counted(fit.count - fit.ranks, 'GPU')} of {fit.count} unused"

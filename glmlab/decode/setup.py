@@ -8,6 +8,7 @@ from functools import cached_property
 from glmlab.catalog import Model
 from glmlab.decode.all_reduce import AllReduceTable, Method, all_reduce_tables, all_reduce_us
 from glmlab.decode.constants import AttentionKernel, Case, Constants
+from glmlab.decode.measured_all_reduce import MeasuredAllReduce
 from glmlab.footprint.engine_choices import EngineChoices
 from glmlab.gpus import Gpu
 from glmlab.models.shape import DsaShape, MlaShape, ModelShape
@@ -36,6 +37,8 @@ class Setup:
         The recipe's open fields as the engine fills them in.
     constants : Constants
         What is known of kernels, links and hosts.
+    measured : MeasuredAllReduce, optional
+        All-reduces as an engine of this plan measured them; they go before the packaged tables.
     """
 
     recipe: Recipe
@@ -43,6 +46,7 @@ class Setup:
     gpu: Gpu
     choices: EngineChoices
     constants: Constants
+    measured: MeasuredAllReduce | None = None
 
     @property
     def shape(self) -> ModelShape:
@@ -118,5 +122,14 @@ class Setup:
 
     def all_reduce_ms(self, ranks: int, size: float, case: Case) -> float:
         """Milliseconds of one all-reduce of so many bytes; of more ranks than share a layer by NCCL."""
-        methods = self.all_reduce_methods if ranks <= self.recipe.tensor_parallel else ("nccl",)
-        return all_reduce_us(self._tables, methods, ranks, size, case) / 1e3
+        share_a_layer = ranks <= self.recipe.tensor_parallel
+        methods = self.all_reduce_methods if share_a_layer else ("nccl",)
+        packaged_us = all_reduce_us(self._tables, methods, ranks, size, case)
+        if self.measured is None or not share_a_layer or ranks not in self.measured.us:
+            return packaged_us / 1e3
+        measured_us = self.measured.microseconds(ranks, size)
+        measured_us *= self.constants.probed_all_reduce_share.at(case)
+        if size <= self.measured.largest_bytes(ranks):
+            return measured_us / 1e3
+        # Larger than any that was measured, and so no shorter than the largest of them.
+        return max(packaged_us, measured_us) / 1e3

@@ -8,7 +8,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from glmlab.engines.all_reduce import AllReduceTime
+from glmlab.all_reduce_time import AllReduceTime
 from glmlab.knobs import in_words
 from glmlab.measurement import Evidence, Measurement
 from glmlab.recipe import Recipe

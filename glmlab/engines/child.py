@@ -21,7 +21,7 @@ import psutil
 from pydantic import BaseModel, TypeAdapter
 
 from glmlab import errors
-from glmlab.engines.all_reduce import AllReduceTime
+from glmlab.all_reduce_time import AllReduceTime
 from glmlab.engines.base import ApplyReport, EngineKnobs, EngineState, KnobStatus, StartReport
 from glmlab.engines.call_watch import CallWatch
 from glmlab.engines.engine_log import new_log_path, problem_line, tail

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 
 from glmlab import errors
-from glmlab.engines.all_reduce import AllReduceTime
+from glmlab.all_reduce_time import AllReduceTime
 from glmlab.engines.base import KnobStatus
 from glmlab.engines.protocol import Apply, Ask, Beat, Channel, Done, Failed, Measure, Start, requests
 

@@ -12,7 +12,7 @@ from threading import Lock
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
-from glmlab.engines.all_reduce import AllReduceTime, slowest
+from glmlab.all_reduce_time import AllReduceTime, slowest
 from glmlab.engines.base import ApplyReport, EngineState, KnobStatus, StartReport, WorkerState
 from glmlab.engines.engine_log import vllm_log_in
 from glmlab.engines.handle import EngineHandle

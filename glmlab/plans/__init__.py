@@ -1,4 +1,4 @@
-"""Plans: every way to spread a model over GPUs, which of them are possible, and what each is worth."""
+"""Plans: every way to spread a model over GPUs, which are possible, what each is worth and gave."""
 
 from glmlab.plans.judged import JudgedPlan
 from glmlab.plans.ranking import RankedPlans, plan

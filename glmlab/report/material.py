@@ -11,6 +11,7 @@ from functools import cached_property
 from glmlab.errors import InputError
 from glmlab.export.outcome import Outcome, outcome_of
 from glmlab.knobs import Params, same_value
+from glmlab.plans.beside_measured import PredictedBesideMeasured, beside_measured
 from glmlab.storage import StudyStore
 from glmlab.study_spec import StudySpec
 from glmlab.summary import Summary, baseline_record, best_record, summarize
@@ -81,6 +82,11 @@ class Material:
         for visit in self.visits:
             found.setdefault(visit.round, {})[visit.side] = visit
         return [(sides["baseline"], sides["best"]) for _, sides in sorted(found.items()) if len(sides) == 2]
+
+    @cached_property
+    def beside(self) -> PredictedBesideMeasured:
+        """What was predicted of each plan, beside what it gave."""
+        return beside_measured(self.store, self.records)
 
     @cached_property
     def changes(self) -> Params:

@@ -15,6 +15,7 @@ from glmlab.report.elements import Child, Html, fragment, hide, section, tag
 from glmlab.report.ledger import ledger
 from glmlab.report.material import Material
 from glmlab.report.origin import limits, origin
+from glmlab.report.predicted import is_predicted, predicted
 from glmlab.report.sureness import sureness
 from glmlab.report.trials import failures, trials, trials_csv
 from glmlab.report.verdict import say, top
@@ -47,6 +48,7 @@ def page(material: Material, most_rows: int) -> str:
         changes(material),
         sureness(material, shown.get("rounds")),
         production(material),
+        predicted(material),
         _search(shown),
         trials(material),
         failures(material),
@@ -94,6 +96,7 @@ def _header(material: Material) -> Html:
         ("changes", "what changed"),
         ("sure", "how sure"),
         ("production", "to production"),
+        ("predicted", "predicted"),
         ("search", "charts"),
         ("trials", "trials"),
         ("cost", "cost"),
@@ -103,6 +106,7 @@ def _header(material: Material) -> Html:
     has = {
         "changes": material.best is not None,
         "sure": bool(material.rounds),
+        "predicted": is_predicted(material),
         "search": bool(material.records),
     }
     running = is_held(material.store.name, material.store.url)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from glmlab.engines.all_reduce import AllReduceTime, slowest
+from glmlab.all_reduce_time import AllReduceTime, slowest
 
 
 def time(path: str, wall_us: float, *, device_us: float | None = None, right: bool = True) -> AllReduceTime:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -69,8 +69,9 @@ def search(
     budget: int | None = None,
     maximize: tuple[bool, ...] = (False,),
     past: Iterable[Past] = (),
+    predicted_ms: Mapping[str, float] | None = None,
 ) -> Search:
-    made = Search(space, baseline, maximize=maximize, seed=seed, budget=budget)
+    made = Search(space, baseline, maximize=maximize, seed=seed, budget=budget, predicted_ms=predicted_ms)
     for item in past:
         made.tell(item)
     return made
@@ -122,6 +123,16 @@ def test_a_listed_space_goes_plan_by_plan_the_baselines_first(seed):
     plans = [params_key(plan) for plan, _ in itertools.groupby(visited, key=LISTED.plan)]
     assert len(plans) == len(set(plans)) == 4
     assert plans[0] == params_key(LISTED.plan(LISTED_BASE))
+
+
+def test_plans_that_something_is_predicted_of_come_after_the_baselines_the_fastest_first():
+    plans = list({params_key(plan): None for plan in map(LISTED.plan, LISTED.grid())})
+    first = params_key(LISTED.plan(LISTED_BASE))
+    slow, fast, unknown = [plan for plan in plans if plan != first]
+    made = search(LISTED, LISTED_BASE, predicted_ms={slow: 9.0, fast: 3.0})
+    visited = points(go_on(made, 100, value=lambda p: 1.0))
+    order = [params_key(plan) for plan, _ in itertools.groupby(visited, key=LISTED.plan)]
+    assert order == [first, fast, slow, unknown]
 
 
 # ------------------------------------------------------------------------------ seeds and resume

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from glmlab.recipe import Recipe
+
 
 class AllReduceTime(BaseModel):
     """One path at one size; of several ranks the slowest counts.
@@ -47,3 +49,17 @@ def slowest(by_rank: list[list[AllReduceTime]]) -> list[AllReduceTime]:
         worst = max(same, key=lambda time: time.device_us if time.device_us is not None else time.wall_us)
         found.append(worst.model_copy(update={"right": all(time.right for time in same)}))
     return found
+
+
+def all_reduce_plan(recipe: Recipe) -> str:
+    """What of a recipe decides between paths, as studies name it: e.g. ``tensor_parallel=2``.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Of the engine.
+    """
+    plan = f"tensor_parallel={recipe.tensor_parallel}"
+    if recipe.custom_all_reduce is not None:
+        plan += f", custom_all_reduce={str(recipe.custom_all_reduce).lower()}"
+    return plan
