@@ -24,7 +24,7 @@ from glmlab import errors
 from glmlab.all_reduce_time import AllReduceTime
 from glmlab.engines.base import ApplyReport, EngineKnobs, EngineState, KnobStatus, StartReport
 from glmlab.engines.call_watch import CallWatch
-from glmlab.engines.engine_log import new_log_path, problem_line, tail
+from glmlab.engines.engine_log import new_log_path, problem_line, tail, worker_death
 from glmlab.engines.handle import EngineHandle
 from glmlab.engines.placement import Placement, place
 from glmlab.engines.protocol import Apply, Ask, Channel, Done, Failed, Measure, Start, replies
@@ -243,7 +243,9 @@ class ChildEngine:
         kind = getattr(errors, reply.error, EngineError)
         if issubclass(kind, InputError):
             return kind(reply.message)
-        failure: GlmlabError = kind(reply.message, log_tail=tail(self.log_path))
+        death = worker_death(self.log_path) if issubclass(kind, EngineDiedError) else ""
+        message = f"{reply.message}; {death}" if death else reply.message
+        failure: GlmlabError = kind(message, log_tail=tail(self.log_path))
         return failure
 
     def _died(self, what: str) -> EngineDiedError:

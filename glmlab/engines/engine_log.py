@@ -24,6 +24,8 @@ from glmlab.engines.stacks import stacks_folder
 _KEPT = 50  # log files; older ones are removed
 _serial = itertools.count(1)
 _ERROR = re.compile(r"^(?:\([^)]*\)\s*)?(?:\[rank\d+\]:\s*)?((?:[A-Za-z_.]+)?(?:Error|Exception)\b.*)")
+_DEAD_WORKER = re.compile(r"Worker proc (\S+) died unexpectedly(?: \(exit code: (-?\d+)\))?")
+_OF_DEVICE = re.compile(r"((?:CUDA|NCCL|HIP) error: .*|CUDA out of memory.*)")
 _PREFIX = re.compile(r"^\([^)]*\)\s*")
 
 
@@ -67,6 +69,20 @@ def problem_line(path: Path) -> str:
         if found := _ERROR.match(line.strip()):
             return _PREFIX.sub("", found.group(1))[:300]
     return ""
+
+
+def worker_death(path: Path) -> str:
+    """Which worker of vLLM died first, and of what, as far as the log says; empty if none did.
+
+    Its engine only learns that an answer will not come, and says "cancelled".
+    """
+    lines = tail(path, 400).splitlines()
+    dead = next((found for line in lines if (found := _DEAD_WORKER.search(line))), None)
+    if dead is None:
+        return ""
+    how = f" with exit code {dead[2]}" if dead[2] else ""
+    cause = next((found[1].strip() for line in lines if (found := _OF_DEVICE.search(line))), "")
+    return f"{dead[1]} died{how}" + (f": {cause[:300]}" if cause else "")
 
 
 @functools.cache

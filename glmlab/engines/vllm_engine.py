@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 
 from glmlab.all_reduce_time import AllReduceTime, slowest
 from glmlab.engines.base import ApplyReport, EngineState, KnobStatus, StartReport, WorkerState
-from glmlab.engines.engine_log import vllm_log_in
+from glmlab.engines.engine_log import vllm_log_in, worker_death
 from glmlab.engines.handle import EngineHandle
 from glmlab.engines.live_knobs import LiveKnobs, check_allowed, spelled
 from glmlab.engines.recipe_held import held_and_missing
@@ -309,7 +309,10 @@ class VllmEngine:
             outputs = self._alive().step()
         except Exception as error:
             # What vLLM's scheduler holds after that is anybody's guess: no number may come of it.
-            self._broken = f"vLLM failed during a step: {first_line(error)}"
+            death = (
+                worker_death(self.log_path) if self.log_path else ""
+            )  # of a child its driver reads the log
+            self._broken = f"vLLM failed during a step: {first_line(error)}" + (f"; {death}" if death else "")
             raise EngineDiedError(self._broken) from error
         VllmEngine.steps_done += 1
         return [
