@@ -9,7 +9,7 @@ from glmlab.engine_keeper import plan_key
 from glmlab.errors import EngineError, InputError
 from glmlab.knob_table import KNOBS
 from glmlab.knobs import Params, same_value
-from glmlab.measurement import METRICS
+from glmlab.measurement import METRICS, kernel_metric
 from glmlab.progress import Progress
 from glmlab.stats import Verdict, judge
 from glmlab.storage import StudyStore
@@ -94,9 +94,7 @@ def _judge(spec: StudySpec, visits: Sequence[Visit], best: Params, baseline: Par
     metric = spec.objective[0]
     changed = {name for name in {*best, *baseline} if not same_value(best.get(name), baseline.get(name))}
     if metric == "tpot_ms" and all(KNOBS[name].kernel for name in changed):
-        samples = [v.measurement.value("device_ms", spec.effective_workload) for v in visits]
-        if all(sample is not None for sample in samples):
-            metric = "device_ms"
+        metric = kernel_metric(visit.measurement for visit in visits) or metric
     values: dict[str, list[float]] = {"baseline": [], "best": []}
     for visit in sorted(visits, key=lambda v: v.round):
         value = visit.measurement.value(metric, spec.effective_workload)

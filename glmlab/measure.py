@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -28,10 +28,33 @@ class StepOutput:
 
 @dataclass(frozen=True)
 class DeviceTime:
-    """What a device clock saw: kernel time of each step, and its mean per step by kernel family."""
+    """What a device clock saw of one rank.
+
+    Attributes
+    ----------
+    step_ms, collectives_ms : list of float
+        Kernel time of each step, and what of it went into collectives.
+    family_ms : dict
+        Kernel family -> mean time per step.
+    """
 
     step_ms: list[float]
+    collectives_ms: list[float] = field(default_factory=list)
     family_ms: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def compute_ms(self) -> list[float] | None:
+        """Kernel time of each step without collectives; ``None`` where there were none."""
+        if not any(self.collectives_ms):
+            return None
+        return [
+            round(step - shared, 5) for step, shared in zip(self.step_ms, self.collectives_ms, strict=True)
+        ]
+
+    @classmethod
+    def of_slowest(cls, ranks: Sequence[DeviceTime]) -> DeviceTime:
+        """Of the rank that has most to compute: the others wait for it, in kernels of collectives."""
+        return max(ranks, key=lambda rank: sum(rank.compute_ms or rank.step_ms))
 
 
 class Stepper(Protocol):
@@ -204,6 +227,7 @@ def _point(context: int, batch: int, warm: _Pass, main: _Pass) -> PointMeasureme
         ttft_ms=[round(r.ttft_ms, 4) for r in main.requests],
         cached_tokens=[r.cached for r in main.requests],
         device_step_ms=main.device.step_ms if main.device else None,
+        device_compute_ms=main.device.compute_ms if main.device else None,
         device_family_ms=main.device.family_ms if main.device else None,
         device_pass_ms=round(main.device_pass_ms, 3),
         warmup_ms=round(warm.elapsed_ms, 3),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -39,10 +39,13 @@ class PointMeasurement(_Record):
     cached_tokens : list of int
         Prompt tokens of each request that came from the prefix cache.
     device_step_ms : list of float or None
-        Device time of further decode steps: kernel time summed by the profiler on the slowest
-        rank. ``None`` where there is no device.
+        Device time of further decode steps: kernel time summed by the profiler on the rank that has
+        most to compute. ``None`` where there is no device.
+    device_compute_ms : list of float or None
+        The same without collectives, whose kernels wait for other ranks and so move with their hosts.
+        ``None`` where there were none.
     device_family_ms : dict or None
-        Kernel family (attention, moe, gemm, other) -> mean time per step, of the slowest rank.
+        Kernel family (collectives, attention, moe, gemm, other) -> mean time per step, of the same rank.
     device_pass_ms : float
         What those further steps took, profiler included.
     warmup_ms, warmup_ttft_ms, warmup_cached_tokens
@@ -62,6 +65,7 @@ class PointMeasurement(_Record):
     ttft_ms: list[float]
     cached_tokens: list[int]
     device_step_ms: list[float] | None = None
+    device_compute_ms: list[float] | None = None
     device_family_ms: dict[str, float] | None = None
     device_pass_ms: float = 0.0
     warmup_ms: float
@@ -214,6 +218,12 @@ class Metric(BaseModel):
     of_point: Callable[[PointMeasurement], float | None] = lambda _: None
 
 
+def _compute_ms(point: PointMeasurement) -> list[float] | None:
+    if "collectives" in (point.device_family_ms or {}):
+        return point.device_compute_ms  # not kept by versions that did not know it
+    return point.device_step_ms
+
+
 _METRICS = (
     Metric(
         name="tpot_ms",
@@ -240,6 +250,12 @@ _METRICS = (
         of_point=lambda p: quantile(p.device_step_ms, 0.5) if p.device_step_ms else None,
     ),
     Metric(
+        name="compute_ms",
+        unit="ms",
+        help="device time of a decode step without collectives, median",
+        of_point=lambda p: quantile(found, 0.5) if (found := _compute_ms(p)) else None,
+    ),
+    Metric(
         name="ttft_ms",
         unit="ms",
         help="time to first token of an uncached prompt, median over the batch",
@@ -262,6 +278,19 @@ _METRICS = (
 )
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _METRICS}
+
+
+def kernel_metric(measurements: Iterable[Measurement]) -> str | None:
+    """What to compare kernels by: the device time that repeats best; ``None`` where there is no device.
+
+    Over several ranks that is ``compute_ms``: an all-reduce's kernel waits for the last rank, so whole
+    device time has in it how far the ranks' hosts are apart.
+    """
+    points = [point for each in measurements for point in each.points]
+    if not points or not all(point.device_step_ms for point in points):
+        return None
+    several = any("collectives" in (point.device_family_ms or {}) for point in points)
+    return "compute_ms" if several and all(map(_compute_ms, points)) else "device_ms"
 
 
 def find_metric(name: str) -> Metric:

@@ -261,10 +261,17 @@ class StudySpec(BaseModel):
                 if d.knob.prefill and not d.knob.decode
             ]
         of_gpu = all(d.knob.kernel and d.name not in _CPU_KERNELS for d in self._space)
+        several = self._recipe.tensor_parallel * self._recipe.pipeline_parallel > 1
+        steady = "compute_ms" if several else "device_ms"
         if of_gpu and self.objective == ("tpot_ms",):
             notes.append(
                 "only kernels differ here: wall time of a step moves by more than they do, device time"
-                " repeats within 1 %; objective: device_ms finds the best sooner"
+                f" repeats within 1 %; objective: {steady} finds the best sooner"
+            )
+        elif of_gpu and several and "device_ms" in self.objective:
+            notes.append(
+                "device_ms has in it how long ranks wait for each other, in kernels of collectives;"
+                " objective: compute_ms leaves collectives out and repeats better"
             )
         return notes
 

@@ -339,12 +339,8 @@ class VllmEngine:
         self._rpc("glmlab_device_start")
 
     def stop_device_clock(self, step_ends_ns: list[int]) -> DeviceTime:
-        ranks = [DeviceTime(**fields) for fields in self._rpc("glmlab_device_stop", step_ends_ns)]
-        slowest = max(ranks, key=lambda rank: sum(rank.step_ms))
-        return DeviceTime(
-            step_ms=[max(step) for step in zip(*(rank.step_ms for rank in ranks), strict=True)],
-            family_ms=slowest.family_ms,
-        )
+        ranks = self._rpc("glmlab_device_stop", step_ends_ns)
+        return DeviceTime.of_slowest([DeviceTime(**fields) for fields in ranks])
 
     def memory(self) -> list[WorkerMemory]:
         return [WorkerMemory(**fields) for fields in self._rpc("glmlab_memory")]

@@ -62,22 +62,27 @@ class DeviceClock:
         Returns
         -------
         dict
-            ``step_ms``: kernel time of each step. ``family_ms``: family -> its mean per step.
+            ``step_ms``: kernel time of each step. ``collectives_ms``: what of it went into collectives, whose
+            kernels wait for other ranks. ``family_ms``: family -> its mean per step.
         """
         torch.accelerator.synchronize()
         self._profiler.__exit__(None, None, None)
         steps = len(step_ends_ns)
-        totals_ns = [0] * (steps + 1)
+        totals_ns, collectives_ns = [0] * (steps + 1), [0] * (steps + 1)
         families_ns: dict[str, int] = defaultdict(int)
         for event in self._profiler.profiler.kineto_results.events():
             if event.device_type() == torch.autograd.DeviceType.CPU:
                 continue
             step = bisect.bisect_left(step_ends_ns, event.start_ns())
+            family = family_of(event.name())
             totals_ns[step] += event.duration_ns()
+            if family == "collectives":
+                collectives_ns[step] += event.duration_ns()
             if step < steps:
-                families_ns[family_of(event.name())] += event.duration_ns()
+                families_ns[family] += event.duration_ns()
         self._profiler = None
         return {
             "step_ms": [round(total / 1e6, 5) for total in totals_ns[:steps]],
+            "collectives_ms": [round(total / 1e6, 5) for total in collectives_ns[:steps]],
             "family_ms": {name: round(total / 1e6 / steps, 5) for name, total in sorted(families_ns.items())},
         }

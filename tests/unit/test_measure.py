@@ -95,7 +95,7 @@ class TinyEngine:
     def stop_device_clock(self, step_ends_ns: list[int]) -> DeviceTime:
         self.log.append("clock off")
         assert step_ends_ns == sorted(step_ends_ns)
-        return DeviceTime([0.5] * len(step_ends_ns), {"attention": 0.3, "other": 0.2})
+        return DeviceTime([0.5] * len(step_ends_ns), family_ms={"attention": 0.3, "other": 0.2})
 
     def memory(self) -> list[WorkerMemory]:
         return [WorkerMemory(rank=0, peak_rss_bytes=1)]
@@ -256,3 +256,17 @@ def test_tokens_are_as_many_as_asked_for_however_the_prompts_were_staggered(cloc
     together = one_point(TinyEngine(clock, device_tokens=8), batch=3)
     staggered = one_point(TinyEngine(clock, device_tokens=8, one_prompt=True), batch=3)
     assert staggered.tokens == together.tokens == [[7] * 4] * 3
+
+
+def test_the_rank_that_others_wait_for_is_the_one_that_counts():
+    """The early rank shows the longer step: it spins in the all-reduce until the late one comes."""
+    early = DeviceTime([5.0, 6.0], collectives_ms=[3.0, 4.0], family_ms={"collectives": 3.5, "gemm": 2.0})
+    late = DeviceTime([4.0, 4.5], collectives_ms=[0.5, 0.5], family_ms={"collectives": 0.5, "gemm": 3.7})
+    assert DeviceTime.of_slowest([early, late]) is late
+    assert late.compute_ms == [3.5, 4.0]
+
+
+def test_without_collectives_device_time_is_all_there_is():
+    quick, slow = DeviceTime([1.0], collectives_ms=[0.0]), DeviceTime([2.0])
+    assert DeviceTime.of_slowest([quick, slow]) is slow
+    assert quick.compute_ms is slow.compute_ms is None

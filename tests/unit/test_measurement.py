@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glmlab.errors import InputError
-from glmlab.measurement import METRICS, Measurement, PointMeasurement, WorkerMemory, find_metric, quantile
+from glmlab.measurement import (
+    METRICS,
+    Measurement,
+    PointMeasurement,
+    WorkerMemory,
+    find_metric,
+    kernel_metric,
+    quantile,
+)
 from glmlab.workload import Workload
 
 SAMPLES = st.lists(st.floats(0, 1e6), min_size=1, max_size=40)
@@ -163,3 +171,35 @@ def test_a_measurement_survives_json_sample_by_sample(gaps, context):
 def test_a_measurement_without_points_or_with_unknown_evidence_cannot_be(changes):
     with pytest.raises(ValueError, match="validation error"):
         measurement(**changes)
+
+
+# ------------------------------------------------------------------------------ kernels over several ranks
+TOGETHER = {"device_step_ms": [5.0, 4.0, 6.0], "device_family_ms": {"collectives": 2.0, "gemm": 3.0}}
+ALONE = {"device_step_ms": [3.0, 3.1, 2.9], "device_family_ms": {"gemm": 3.0}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({**TOGETHER, "device_compute_ms": [3.0, 3.2, 3.1]}, 3.1),
+        (ALONE, 3.0),
+        (TOGETHER, None),  # kept before it was known
+        ({}, None),
+    ],
+)
+def test_compute_time_is_device_time_without_waiting_for_other_ranks(fields, expected):
+    assert measurement(point(**fields)).value("compute_ms", Workload()) == expected
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        ([{**TOGETHER, "device_compute_ms": [3.0, 3.2, 3.1]}, ALONE], "compute_ms"),
+        ([ALONE], "device_ms"),
+        ([TOGETHER], "device_ms"),
+        ([ALONE, {}], None),
+        ([], None),
+    ],
+)
+def test_kernels_are_compared_by_the_time_that_repeats_best(points, expected):
+    assert kernel_metric([measurement(point(**fields)) for fields in points]) == expected

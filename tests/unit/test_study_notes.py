@@ -30,3 +30,13 @@ def test_kernels_of_a_gpu_are_best_told_apart_by_device_time() -> None:
     assert "device_ms" not in notes({"kv_splits": [16, 64]}, objective="device_ms")
     assert "device_ms" not in notes({"kv_splits": [16, 64], "block_size": [16, 32]})
     assert "device_ms" not in notes({"cpu_split_kv": [True, False]}), "no device clock on a CPU"
+
+
+@pytest.mark.parametrize("plan", [{"tensor_parallel": 2}, {"pipeline_parallel": 2}])
+def test_over_several_ranks_device_time_has_their_waiting_in_it(plan: dict[str, int]) -> None:
+    recipe = {**spec({})["recipe"], **plan}
+    space = {"kv_splits": [16, 64]}
+    assert "objective: compute_ms" in notes(space, recipe=recipe)
+    assert "ranks wait for each other" in notes(space, recipe=recipe, objective="device_ms")
+    assert notes(space, recipe=recipe, objective="compute_ms") == ""
+    assert "ranks wait" not in notes(space, objective="device_ms")
