@@ -191,6 +191,10 @@ CASES: dict[str, Case] = {
         {**GQA, "tensor_parallel": 16, "decode_context_parallel": 4},
         {"decode_context_parallel": 2},
     ),
+    "pipeline-sends-every-token": (
+        {**GQA, "pipeline_parallel": 2, "env": {"VLLM_USE_V2_MODEL_RUNNER": "0"}},
+        {"env": {"VLLM_USE_V2_MODEL_RUNNER": "1"}},
+    ),
     "dcp-without-softmax-sums": (
         {**TRITON, "tensor_parallel": 16, "decode_context_parallel": 2},
         {"attention_backend": "FLASHINFER"},

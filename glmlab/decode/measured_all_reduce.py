@@ -1,12 +1,11 @@
 """All-reduces as an engine measured them, in place of the packaged tables.
 
 What counts is vLLM's own choice of path (``vllm``), as a decode step makes it, and its *device* time: a CUDA
-graph launches all kernels of a step at once, so the wall time of a single call, which has a launch and a wait
-of the host in it, is no part of a step. Times without a device clock are left out for that.
+graph launches all kernels of a step at once, and that is how it is measured. The wall time of one call has
+a launch and a wait of the host in it, which are no part of a step; where there is no other time, it is left
+out.
 
-A device time is still the time of a call outside a graph. Custom all-reduce copies its input first there, and
-a rank that was launched early waits in its kernel for the last one: both make it too long rather than too
-short. How far it may be off is ``probed_all_reduce_share`` of ``data/calibration/decode.yaml``.
+How far a time in a step may be from it is ``probed_all_reduce_share`` of ``data/calibration/decode.yaml``.
 """
 
 from __future__ import annotations

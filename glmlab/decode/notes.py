@@ -79,6 +79,11 @@ def notes_on(setup: Setup, fit: Fit, points: Sequence[tuple[int, int]], asked: R
             "without CUDA graphs the host launches every kernel, which is not in here: the one published run"
             " (GLM-4.7-FP8, 8 GPUs, sglang) took 3.3 times as long at batch 1, 1.1 times at 64"
         )
+    if recipe.pipeline_parallel > 1 and recipe.env.get("VLLM_USE_V2_MODEL_RUNNER") == "0":
+        yield (
+            "vLLM's V1 runner is sent all tokens of every sequence at each step of a pipeline, some 0.2 us of"
+            " the host each (2 H100), which is not in here"
+        )
     if setup.measured is not None and recipe.tensor_parallel > 1:
         yield setup.measured.note(recipe.tensor_parallel)
     if fit.count > fit.ranks:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from glmlab.gpus import Gpu
+from glmlab.models.rank_twin import TwinName
 from glmlab.plans.measured_on import gpu_of_study
 from glmlab.plans.measured_plan import MeasuredPlan
 from glmlab.plans.study_plans import StudyPlans
@@ -182,10 +183,16 @@ def _by_tables(plans: Sequence[MeasuredPlan]) -> Iterator[str]:
 
 
 def _of_twin(spec: StudySpec) -> Iterator[str]:
-    if "@" in spec.base_recipe.model:
+    twin = TwinName.parse(spec.base_recipe.model)
+    if twin is None:
+        return
+    layers = f"{twin.layers} of the model's layers"
+    if twin.tp == 1:
+        yield f"both numbers are of {layers}: embedding, head and host weigh more here than in all of them"
+    else:
         yield (
-            "the model is a rank twin: both numbers are of what one rank computes, without what ranks say to"
-            " each other"
+            f"the model is a rank twin with {layers}: both numbers are of what one rank computes, without"
+            " what ranks say to each other"
         )
 
 
