@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
-from glmlab.errors import InputError
+from glmlab.gpus import Gpu
 from glmlab.knobs import KnobSpace, Params, params_key
 from glmlab.plans.measured_on import gpu_of_study
 from glmlab.plans.study_plans import differing, plan_label
 from glmlab.predictor import predict
+from glmlab.recipe import Recipe
 from glmlab.storage import StudyStore
 from glmlab.study_spec import StudySpec
+from glmlab.workload import Workload
 
 _MOST_POINTS = 4096  # of a space that is listed
 _MOST_TOLD = 6
@@ -69,14 +72,9 @@ def predicted_order(
     work = spec.effective_workload
     tpot_ms: dict[str, float] = {}
     for key, plan in plans.items():
-        try:
-            recipe = spec.recipe_at(plan, baseline)
-            found = predict(recipe, gpu, contexts=work.contexts, batch_sizes=work.batch_sizes)
-        except InputError:
-            continue  # its trial will say why it cannot be; it comes last
-        weights = [work.weight(point.context) for point in found.points]
-        weighted = (point.tpot_ms * weight for point, weight in zip(found.points, weights, strict=True))
-        tpot_ms[key] = sum(weighted) / sum(weights)
+        # An order must not cost a study: what cannot be predicted comes last, and its trial says why.
+        with contextlib.suppress(Exception):
+            tpot_ms[key] = _weighted_ms(spec.recipe_at(plan, baseline), gpu, work)
     if len(set(tpot_ms.values())) < 2:
         return None
     told = differing([*plans.values()])
@@ -84,3 +82,9 @@ def predicted_order(
     return PredictedOrder(
         gpu.name, tuple(plan_label(spec, plans[key], baseline, told) for key in order), tpot_ms
     )
+
+
+def _weighted_ms(recipe: Recipe, gpu: Gpu, work: Workload) -> float:
+    found = predict(recipe, gpu, contexts=work.contexts, batch_sizes=work.batch_sizes)
+    weights = [work.weight(point.context) for point in found.points]
+    return sum(p.tpot_ms * weight for p, weight in zip(found.points, weights, strict=True)) / sum(weights)

@@ -59,3 +59,11 @@ def test_a_plan_that_cannot_be_predicted_comes_last(url, monkeypatch):
     space = {**SPACE, "plans": [{"tensor_parallel": 3}, *PLANS[:2]]}  # 20 heads are no multiple of 3
     study = plan_study(url, monkeypatch, space=space)
     assert [r.params["tensor_parallel"] for r in study.records()][::2] == [1, 2, 3]
+
+
+def test_a_predictor_that_breaks_costs_no_study(url, monkeypatch):
+    def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("glmlab.plans.try_order.predict", broken)
+    assert len(plans_of(plan_study(url, monkeypatch))) == 3
