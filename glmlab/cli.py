@@ -27,6 +27,9 @@ Storage = Annotated[str, typer.Option(envvar="GLMLAB_STORAGE", help="Optuna stor
 _STORAGE = "sqlite:///glmlab.db"
 Contexts = Annotated[str, typer.Option(help="Tokens of a sequence, with commas between.")]
 BatchSizes = Annotated[str, typer.Option(help="Sequences decoded together, with commas between.")]
+AllReducesOf = Annotated[
+    str | None, typer.Option(help="A study on such GPUs, whose measured all-reduces are taken.")
+]
 _CONTEXTS = "256,4096,16384,150000"
 
 
@@ -149,21 +152,28 @@ def predict(
     count: Annotated[int | None, typer.Option(help="How many of them.")] = None,
     contexts: Contexts = _CONTEXTS,
     batch_sizes: BatchSizes = "1",
+    all_reduces_of: AllReducesOf = None,
+    storage: Storage = _STORAGE,
     as_json: Json = False,
 ) -> None:
     """Say how fast a recipe should decode on some GPUs, term by term; computed, with a range."""
     from glmlab.decode.tables import prediction_tables
     from glmlab.footprint.target import fit_target
+    from glmlab.plans.measured_elsewhere import all_reduces_for
     from glmlab.predictor import parse_numbers
     from glmlab.predictor import predict as predict_recipe
     from glmlab.recipe_book import find_recipe
 
     asked = find_recipe(recipe)
+    kind, present = fit_target(asked, gpu, count)
+    times = all_reduces_of and all_reduces_for(asked, all_reduces_of, kind, storage)
     found = predict_recipe(
         asked,
-        *fit_target(asked, gpu, count),
+        kind,
+        present,
         contexts=parse_numbers("--contexts", contexts),
         batch_sizes=parse_numbers("--batch-sizes", batch_sizes),
+        all_reduce=times or None,
     )
     _show(found.to_json() if as_json else prediction_tables(found))
 
@@ -178,6 +188,8 @@ def plan(
     batch_sizes: BatchSizes = "1",
     vllm: Annotated[str | None, typer.Option(help="Version of vLLM to plan for.")] = None,
     study: Annotated[Path | None, typer.Option(help="Write a study of the possible plans, new file.")] = None,
+    all_reduces_of: AllReducesOf = None,
+    storage: Storage = _STORAGE,
     as_json: Json = False,
 ) -> None:
     """Rank the ways to spread a model over GPUs, and say why the others are not possible."""
@@ -185,7 +197,10 @@ def plan(
     from glmlab.plans.study_file import write_study
     from glmlab.plans.tables import plans_tables
 
-    found = plan_as_asked(model, gpu, count, contexts=contexts, batch_sizes=batch_sizes, vllm=vllm)
+    measured = (all_reduces_of, storage) if all_reduces_of else None
+    found = plan_as_asked(
+        model, gpu, count, contexts=contexts, batch_sizes=batch_sizes, vllm=vllm, all_reduces_from=measured
+    )
     if study is not None and found.possible:
         write_study(found, study)
     _show(found.to_json() if as_json else plans_tables(found))

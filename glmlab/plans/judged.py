@@ -8,10 +8,12 @@ gives the reason.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from glmlab.all_reduce_time import AllReduceTime, all_reduce_plan
+from glmlab.decode.measured_all_reduce import MeasuredAllReduce
 from glmlab.decode.prediction import Prediction
 from glmlab.errors import RecipeError
 from glmlab.feasibility import blocked
@@ -107,6 +109,7 @@ def judge(
     *,
     workload: Workload,
     versions: Mapping[str, str] | None,
+    all_reduces: Mapping[str, Sequence[AllReduceTime]] | None = None,
 ) -> JudgedPlan:
     """Whether a plan is possible, and if so what is predicted of it.
 
@@ -124,6 +127,8 @@ def judge(
         Contexts and batch sizes that it is to be good for.
     versions : mapping or None
         Package -> version, as :func:`glmlab.rules.check` takes them.
+    all_reduces : mapping, optional
+        As :func:`glmlab.plans.ranking.plan` takes them.
     """
     unused = count - plan.ranks
     try:
@@ -144,11 +149,13 @@ def judge(
             return JudgedPlan(plan, recipe, why, "rule", found, unused_gpus=unused)
     if found.reasons:
         return JudgedPlan(plan, recipe, found.reasons[0], "memory", found, unused_gpus=unused)
+    times = None if all_reduces is None else all_reduces.get(all_reduce_plan(recipe), ())
+    measured = None if times is None else MeasuredAllReduce.of(times)
     return JudgedPlan(
         plan,
         recipe,
         fit=found,
-        prediction=predicted(found, workload.contexts, workload.batch_sizes),
+        prediction=predicted(found, workload.contexts, workload.batch_sizes, measured=measured),
         warnings=tuple(finding.id for finding in findings if finding.severity == "warns"),
         remarks=tuple(remarks_on(plan, found)),
         unused_gpus=unused,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from glmlab.all_reduce_time import AllReduceTime
 from glmlab.decode.prediction import TERMS
 from glmlab.errors import InputError
 from glmlab.gpus import Gpu, find_gpu
@@ -101,6 +102,7 @@ def plan(
     contexts: Iterable[int] = CONTEXTS,
     batch_sizes: Iterable[int] = BATCH_SIZES,
     versions: Mapping[str, str] | None = None,
+    all_reduces: Mapping[str, Sequence[AllReduceTime]] | None = None,
 ) -> RankedPlans:
     """Every plan of a model on some GPUs, ranked by what is predicted of it.
 
@@ -116,6 +118,9 @@ def plan(
         The points that plans are ranked by: output tokens a second over all of them, as many steps at each.
     versions : mapping, optional
         Package -> version, before the recipe's own and what is installed.
+    all_reduces : mapping, optional
+        What an engine of each plan measured, as a study keeps it (``store.all_reduce_times``): taken in place
+        of the packaged tables.
 
     Raises
     ------
@@ -136,10 +141,15 @@ def plan(
         )
         recipe = roomy
     notes += [base.note] if base.note else []
+    if all_reduces:
+        notes.append(
+            f"all-reduces as an engine measured them with {'; '.join(all_reduces)}; other plans by the"
+            " packaged tables"
+        )
     workload = Workload(contexts=kept, batch_sizes=batch_sizes, new_tokens=_NEW_TOKENS, warmup_tokens=1)
     asked = _versions(recipe, versions, notes)
     judged = [
-        judge(each, recipe, gpu, count, workload=workload, versions=asked)
+        judge(each, recipe, gpu, count, workload=workload, versions=asked, all_reduces=all_reduces)
         for each in every_plan(count, shares_context=recipe.serving_engine == "vllm")
     ]
     possible = _marked(

@@ -5,12 +5,20 @@ from __future__ import annotations
 from glmlab.errors import InputError
 from glmlab.footprint.target import fit_target
 from glmlab.plans.base import base_of
+from glmlab.plans.measured_elsewhere import all_reduces_of
 from glmlab.plans.ranking import RankedPlans, plan
 from glmlab.predictor import parse_numbers
 
 
 def plan_as_asked(
-    model: str, gpu: str | None, count: int | None, *, contexts: str, batch_sizes: str, vllm: str | None
+    model: str,
+    gpu: str | None,
+    count: int | None,
+    *,
+    contexts: str,
+    batch_sizes: str,
+    vllm: str | None,
+    all_reduces_from: tuple[str, str] | None = None,
 ) -> RankedPlans:
     """Plans for the GPUs that were named, or for this machine's.
 
@@ -26,6 +34,8 @@ def plan_as_asked(
         Whole numbers with commas between them.
     vllm : str or None
         Version to plan for.
+    all_reduces_from : tuple of str, optional
+        Name and storage of a study whose all-reduces are taken in place of the packaged tables.
 
     Raises
     ------
@@ -37,4 +47,13 @@ def plan_as_asked(
         raise InputError("--count: not given; how many GPUs of that kind are there?")
     kind, present = fit_target(base_of(model, lengths or (1,), batches or (1,)).recipe, gpu, count)
     versions = None if vllm is None else {"vllm": vllm}
-    return plan(model, kind, present, contexts=lengths, batch_sizes=batches, versions=versions)
+    study = all_reduces_from
+    return plan(
+        model,
+        kind,
+        present,
+        contexts=lengths,
+        batch_sizes=batches,
+        versions=versions,
+        all_reduces=None if study is None else all_reduces_of(study[0], kind, study[1]),
+    )
