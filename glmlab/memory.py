@@ -57,8 +57,6 @@ class Fit:
     ----------
     recipe, gpu, count
         What was asked.
-    ranks : int
-        GPUs that the recipe uses.
     choices : EngineChoices
         The recipe's open fields as the engine fills them in.
     parts : tuple of MemoryPart
@@ -79,7 +77,6 @@ class Fit:
     gpu: Gpu
     count: int
     model: Model
-    ranks: int
     choices: EngineChoices
     parts: tuple[MemoryPart, ...]
     budget_bytes: float
@@ -87,6 +84,11 @@ class Fit:
     room_bytes: float
     needed_bytes: float
     free_bytes: float
+
+    @property
+    def ranks(self) -> int:
+        """GPUs that the recipe uses."""
+        return self.recipe.ranks
 
     @property
     def fits(self) -> bool:
@@ -208,8 +210,7 @@ def fit(recipe: Recipe | str | Path | Mapping[str, Any], gpu: Gpu | str, count: 
     """
     recipe = find_recipe(recipe)
     gpu = gpu if isinstance(gpu, Gpu) else find_gpu(gpu)
-    ranks = recipe.tensor_parallel * recipe.pipeline_parallel * recipe.data_parallel
-    count = ranks if count is None else count
+    count = recipe.ranks if count is None else count
     check_count(count)
     model = known_model(recipe.model)
     plan = _rank_plan(recipe, model, chosen_attention(recipe, model, gpu))
@@ -232,7 +233,6 @@ def fit(recipe: Recipe | str | Path | Mapping[str, Any], gpu: Gpu | str, count: 
         gpu=gpu,
         count=count,
         model=model,
-        ranks=ranks,
         choices=choices,
         parts=tuple(parts),
         budget_bytes=budget,

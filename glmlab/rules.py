@@ -147,7 +147,7 @@ def check(
     recipe = recipe if isinstance(recipe, Recipe) else find_recipe(recipe)
     gpu = find_gpu(gpu) if isinstance(gpu, str) else gpu
     if count is None:
-        count = recipe.tensor_parallel * recipe.pipeline_parallel * recipe.data_parallel
+        count = recipe.ranks
     number: object = count
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise InputError(f"count = {count!r}: expected a number of GPUs, 1 or more")

@@ -156,7 +156,7 @@ def facts_of(recipe: Recipe, gpu: Gpu | None, count: int, versions: Mapping[str,
     facts: Facts = dict(recipe.__dict__)
     if recipe.serving_engine == "vllm":
         facts |= as_vllm_spells(recipe)
-    facts["ranks"] = recipe.tensor_parallel * recipe.pipeline_parallel * recipe.data_parallel
+    facts["ranks"] = recipe.ranks
     known = _of_model(find_model(recipe.model))
     facts.update(known.facts)
     facts["shape"], facts["config"] = known.shape, known.config
