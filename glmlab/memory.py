@@ -24,7 +24,7 @@ from glmlab.data_folders import DATA_VARIABLE
 from glmlab.errors import InputError
 from glmlab.footprint.engine_choices import EngineChoices, chosen_attention, engine_choices
 from glmlab.footprint.kv_pool import KvPool
-from glmlab.footprint.part import GB, GROUPS, Group, MemoryPart, counted, doubt, total
+from glmlab.footprint.part import GB, GROUPS, Group, MemoryPart, doubt, total
 from glmlab.footprint.reasons import reasons_of
 from glmlab.footprint.working import working_memory
 from glmlab.gpus import Gpu, find_gpu
@@ -32,6 +32,7 @@ from glmlab.models.shape import DsaShape
 from glmlab.ranks.weights import RankWeights, rank_kv_bytes_per_token, rank_weights, recipe_layout
 from glmlab.recipe import Recipe
 from glmlab.recipe_book import find_recipe
+from glmlab.units import counted
 
 if TYPE_CHECKING:
     from glmlab.footprint.advice_line import Advice

@@ -74,8 +74,3 @@ def amount(size: float) -> str:
     if size >= _LEAST_IN_GB:
         return f"{size / GB:.1f} GB"
     return f"{math.ceil(size / MB)} MB"
-
-
-def counted(number: int, noun: str) -> str:
-    """``1 token``, ``2,048 tokens``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

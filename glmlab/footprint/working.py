@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from glmlab.footprint.engine_choices import EngineChoices
-from glmlab.footprint.part import GB, MemoryPart, counted
+from glmlab.footprint.part import GB, MemoryPart
 from glmlab.footprint.split_kv import split_kv_scratch
 from glmlab.gpus import Gpu
 from glmlab.models.shape import MlaShape, ModelShape
 from glmlab.recipe import Recipe
+from glmlab.units import counted
 
 _HALF = 2  # bytes of a bfloat16 activation
 _FLASHINFER_WORKSPACE = 394 * 2**20  # VLLM_FLASHINFER_WORKSPACE_BUFFER_SIZE

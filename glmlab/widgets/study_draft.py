@@ -17,6 +17,7 @@ from glmlab.knobs import KnobSpace
 from glmlab.plan_list import PLANS
 from glmlab.recipe import Recipe
 from glmlab.study_spec import Confirm, StudySpec
+from glmlab.units import counted
 from glmlab.widgets.field_values import bounds, budget, listed_names, study_name, whole_numbers, with_contexts
 from glmlab.widgets.knob_entry import KnobEntry
 from glmlab.widgets.study_text import recipe_value, study_text
@@ -230,9 +231,9 @@ class Judged:
         points = space.upper_count
         plans = space.plan_count
         conditional = any(d.when for d in space)
-        words = f"{'at most ' if conditional else ''}{points:,} point{_s(points)}"
+        words = f"{'at most ' if conditional else ''}{counted(points, 'point')}"
         words += f" in {plans:,} plans, each an engine of its own" if plans > 1 else ", one engine"
-        words += f"; each is measured at {_count(len(self.spec.workload.points), 'point')} of the workload"
+        words += f"; each is measured at {counted(len(self.spec.workload.points), 'point')} of the workload"
         if trials is not None:
             share = "all of them" if trials >= points else f"{trials:,} of them"
             words += f". The budget measures {share}"
@@ -261,11 +262,3 @@ def _without_defaults(data: dict[str, Any]) -> dict[str, Any]:
 def _shortened(error: InputError) -> str:
     """The line without the names of files that there are none of, nor of the field it stands beside."""
     return re.sub(r"^(study|workload|recipe \S+): (?=\S)", "", str(error))
-
-
-def _s(count: int) -> str:
-    return "" if count == 1 else "s"
-
-
-def _count(count: int, what: str) -> str:
-    return f"{count:,} {what}{_s(count)}"

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from glmlab.units import counted
+
 MOST_ROWS = 50
 _SHORT = 40  # characters
 
@@ -69,7 +71,7 @@ def cell(value: Any) -> str:
 def _caption(caption: str, shown: int, total: int, *, newest: bool) -> str:
     lead = f"{caption}: " if caption else ""
     if shown == total:
-        return f"{lead}{total:,} row{'' if total == 1 else 's'}"
+        return f"{lead}{counted(total, 'row')}"
     return f"{lead}the {'last' if newest else 'first'} {shown} of {total:,} rows"
 
 
