@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from glmlab.figures.quantity import digits
 from glmlab.units import counted
 
 MOST_ROWS = 50
@@ -56,15 +57,7 @@ def cell(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        if math.isnan(value):
-            return ""
-        return (
-            f"{value:,.0f}"
-            if abs(value) >= 1000
-            else f"{value:.4g}"
-            if abs(value) >= 1e-4 or not value
-            else f"{value:.6f}"
-        )
+        return "" if math.isnan(value) else digits(value)
     return str(value)
 
 
