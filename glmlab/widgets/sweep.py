@@ -21,7 +21,7 @@ from glmlab.theme import Theme
 from glmlab.ticker import Worker
 from glmlab.units import counted
 from glmlab.widgets.board import Board
-from glmlab.widgets.engine_gate import EngineGate
+from glmlab.widgets.engine_gate import EngineGate, may_start
 from glmlab.widgets.known_reach import Reach, probed_reach
 from glmlab.widgets.notice import Notice
 from glmlab.widgets.painter import Painter
@@ -204,7 +204,7 @@ class Sweep(W.VBox):
             raise SessionError(f"study {session.name!r} runs here; stop it before another one is started")
         if self._is_starting:
             return
-        if self._gate is not None and not spec.is_replayed and not self._gate.passes(self.start):
+        if not may_start(spec, self._gate, self.start):
             return
         self._is_starting = True
         self.paint()
