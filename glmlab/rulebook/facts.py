@@ -172,7 +172,7 @@ def facts_of(recipe: Recipe, gpu: Gpu | None, count: int, versions: Mapping[str,
         facts["gpu.count"] = count
         facts["gpu.memory_gb"] = gpu.memory_bytes / 1e9
         facts["gpu.sms"] = gpu.sms
-        chosen = attention_backend(recipe, facts.get("model.attention"), int(gpu.capability.split(".")[0]))
+        chosen = attention_backend(recipe, facts.get("model.attention"), gpu.capability_major)
         if chosen is not None:
             facts["attention.backend"] = chosen
     elif facts["attention_backend"] is not None and recipe.serving_engine == "vllm":
