@@ -150,6 +150,21 @@ class KnobSpace:
         """For limits that can only be lowered live: the value that an engine must start with."""
         return {d.name: d.highest for d in self if d.knob.lowers_only and isinstance(d.highest, int)}
 
+    def check_highest(self, recipe: Recipe) -> None:
+        """Refuse a recipe that leaves a limit of :meth:`highest` to vLLM.
+
+        Raises
+        ------
+        KnobError
+            With the first such limit.
+        """
+        for name in self.highest():
+            if getattr(recipe, name) is None:
+                raise KnobError(
+                    f"space.{name}: the recipe leaves it to vLLM; name its default in the recipe,"
+                    " since an engine must start with the highest value of the space"
+                )
+
     def allows(self, params: Mapping[str, Value]) -> bool:
         """Whether the knobs of ``plans`` have the values of one of them."""
         if not self.plans:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from glmlab.engines.base import KnobStatus
-from glmlab.errors import InputError, KnobError
+from glmlab.engines.live_knobs import check_dimension
+from glmlab.errors import InputError
 from glmlab.knob_table import KNOBS
 from glmlab.knobs import KnobSpace
 from glmlab.plan_list import PLANS
@@ -187,21 +188,13 @@ class StudyDraft:
     def _check(self, name: str, body: Any, status: KnobStatus | None) -> None:
         """What a study would be refused for, some only after its engine has started."""
         space = KnobSpace.parse({name: body}, self.recipe)
+        space.check_highest(self.recipe)
         dimension, own = space[name], getattr(self.recipe, name)
-        if dimension.knob.lowers_only and own is None:
-            raise KnobError(
-                f"space.{name}: the recipe leaves it to vLLM; name its default in the recipe, since an engine"
-                " must start with the highest value of the space"
-            )
         if own is not None:
             space.with_value(name, own)
         if status is None or dimension.knob.lowers_only:
             return  # a limit is raised by starting the engine with the highest value
-        if not status.live:
-            raise KnobError(f"space.{name}: this engine cannot change it: {status.why}")
-        for value in (dimension.low, dimension.high) if dimension.is_range else dimension.values:
-            if not status.allows(value):
-                raise KnobError(f"space.{name} = {value!r}: this engine allows {status.allowed}")
+        check_dimension(dimension, status)
 
 
 @dataclass(frozen=True)
