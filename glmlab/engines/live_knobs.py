@@ -154,16 +154,27 @@ def check_allowed(knobs: Mapping[str, Any], status: Mapping[str, KnobStatus]) ->
         In one line: the knob, the value, what is allowed or why it cannot be changed.
     """
     for name, value in knobs.items():
-        if knob(name).reach == "rebuild":
-            raise KnobError(f"{name}: needs a new engine; it cannot be changed in a running one")
-        if name not in status or not status[name].live:
-            why = status[name].why if name in status else "it has no probe"
-            raise KnobError(f"{name}: cannot be changed in this engine, since {why}")
+        check_live(name, status, unknown="it has no probe")
         _check_value(name, value, status[name])
     after = {name: knobs.get(name, item.value) for name, item in status.items()}
     tokens, sequences = after["max_num_batched_tokens"], after["max_num_seqs"]
     if isinstance(tokens, int) and isinstance(sequences, int) and tokens < sequences:
         raise KnobError(f"max_num_batched_tokens = {tokens}: must not be below max_num_seqs = {sequences}")
+
+
+def check_live(name: str, status: Mapping[str, KnobStatus], *, unknown: str) -> None:
+    """Refuse a knob that an engine cannot change while it runs; ``unknown`` says why it has no status.
+
+    Raises
+    ------
+    KnobError
+        In one line.
+    """
+    if knob(name).reach == "rebuild":
+        raise KnobError(f"{name}: needs a new engine; it cannot be changed in a running one")
+    if name not in status or not status[name].live:
+        why = status[name].why if name in status else unknown
+        raise KnobError(f"{name}: cannot be changed in this engine, since {why}")
 
 
 def check_dimension(dimension: Dimension, status: KnobStatus | None, *, values: bool = True) -> None:
