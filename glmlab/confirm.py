@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from glmlab.dimension import same_value
 from glmlab.engine_keeper import plan_key
 from glmlab.errors import EngineError, InputError
 from glmlab.knob_table import KNOBS
-from glmlab.knobs import Params, same_value
+from glmlab.knobs import Params
 from glmlab.measurement import METRICS, kernel_metric
 from glmlab.progress import Progress
 from glmlab.stats import Verdict, judge

@@ -25,7 +25,7 @@ def _reasons(recipe: Recipe, workload: Workload, model: Model) -> Iterator[str]:
             f"workload: context {max(workload.contexts)} and its output need {workload.longest}"
             f" tokens, max_model_len is {longest}"
         )
-    ranks = recipe.tensor_parallel * recipe.pipeline_parallel
+    ranks = recipe.tensor_parallel * recipe.pipeline_parallel  # of the one replica that an engine runs
     if recipe.cpu_threads is not None:
         allowed = len(os.sched_getaffinity(0))
         if ranks * recipe.cpu_threads > allowed:

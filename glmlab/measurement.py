@@ -205,7 +205,10 @@ class Measurement(_Record):
 
 
 class Metric(BaseModel):
-    """How one number is read off a point."""
+    """How one number is read off a point.
+
+    ``samples_of`` gives those whose median it is; a percentile, a rate and a peak are the median of none.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -216,6 +219,7 @@ class Metric(BaseModel):
     needs_cold_prefill: bool = False
     of_memory: bool = False
     of_point: Callable[[PointMeasurement], float | None] = lambda _: None
+    samples_of: Callable[[PointMeasurement], Sequence[float]] = lambda _: ()
 
 
 def _compute_ms(point: PointMeasurement) -> list[float] | None:
@@ -230,6 +234,7 @@ _METRICS = (
         unit="ms",
         help="time per output token, median",
         of_point=lambda p: p.tpot_ms,
+        samples_of=lambda p: p.token_gap_ms,
     ),
     Metric(
         name="tpot_p90_ms",
@@ -248,6 +253,7 @@ _METRICS = (
         unit="ms",
         help="device time of a decode step, median",
         of_point=lambda p: quantile(p.device_step_ms, 0.5) if p.device_step_ms else None,
+        samples_of=lambda p: p.device_step_ms or (),
     ),
     Metric(
         name="compute_ms",
@@ -261,6 +267,7 @@ _METRICS = (
         help="time to first token of an uncached prompt, median over the batch",
         needs_cold_prefill=True,
         of_point=lambda p: quantile(p.ttft_ms, 0.5),
+        samples_of=lambda p: p.ttft_ms,
     ),
     Metric(
         name="tokens_per_s",
@@ -312,7 +319,11 @@ def quantile(samples: Sequence[float], share: float) -> float:
     """
     if share == 0.5:
         return statistics.median(samples)
-    ordered = sorted(samples)
+    return quantile_of_sorted(sorted(samples), share)
+
+
+def quantile_of_sorted(ordered: Sequence[float], share: float) -> float:
+    """:func:`quantile` of what is sorted already, for who asks for several."""
     place = share * (len(ordered) - 1)
     below = int(place)
     above = min(below + 1, len(ordered) - 1)

@@ -24,7 +24,7 @@ from glmlab.data_folders import DATA_VARIABLE
 from glmlab.errors import InputError
 from glmlab.footprint.engine_choices import EngineChoices, chosen_attention, engine_choices
 from glmlab.footprint.kv_pool import KvPool
-from glmlab.footprint.part import GB, GROUPS, Group, MemoryPart, counted, doubt, total
+from glmlab.footprint.part import GB, GROUPS, Group, MemoryPart, doubt, total
 from glmlab.footprint.reasons import reasons_of
 from glmlab.footprint.working import working_memory
 from glmlab.gpus import Gpu, find_gpu
@@ -32,6 +32,7 @@ from glmlab.models.shape import DsaShape
 from glmlab.ranks.weights import RankWeights, rank_kv_bytes_per_token, rank_weights, recipe_layout
 from glmlab.recipe import Recipe
 from glmlab.recipe_book import find_recipe
+from glmlab.units import counted
 
 if TYPE_CHECKING:
     from glmlab.footprint.advice_line import Advice
@@ -57,8 +58,6 @@ class Fit:
     ----------
     recipe, gpu, count
         What was asked.
-    ranks : int
-        GPUs that the recipe uses.
     choices : EngineChoices
         The recipe's open fields as the engine fills them in.
     parts : tuple of MemoryPart
@@ -79,7 +78,6 @@ class Fit:
     gpu: Gpu
     count: int
     model: Model
-    ranks: int
     choices: EngineChoices
     parts: tuple[MemoryPart, ...]
     budget_bytes: float
@@ -87,6 +85,11 @@ class Fit:
     room_bytes: float
     needed_bytes: float
     free_bytes: float
+
+    @property
+    def ranks(self) -> int:
+        """GPUs that the recipe uses."""
+        return self.recipe.ranks
 
     @property
     def fits(self) -> bool:
@@ -208,8 +211,7 @@ def fit(recipe: Recipe | str | Path | Mapping[str, Any], gpu: Gpu | str, count: 
     """
     recipe = find_recipe(recipe)
     gpu = gpu if isinstance(gpu, Gpu) else find_gpu(gpu)
-    ranks = recipe.tensor_parallel * recipe.pipeline_parallel * recipe.data_parallel
-    count = ranks if count is None else count
+    count = recipe.ranks if count is None else count
     check_count(count)
     model = known_model(recipe.model)
     plan = _rank_plan(recipe, model, chosen_attention(recipe, model, gpu))
@@ -232,7 +234,6 @@ def fit(recipe: Recipe | str | Path | Mapping[str, Any], gpu: Gpu | str, count: 
         gpu=gpu,
         count=count,
         model=model,
-        ranks=ranks,
         choices=choices,
         parts=tuple(parts),
         budget_bytes=budget,

@@ -20,6 +20,7 @@ from glmlab.decode.notes import notes_on
 from glmlab.decode.prediction import Prediction, predict_point
 from glmlab.decode.setup import Setup
 from glmlab.errors import InputError
+from glmlab.footprint.reasons import sizes_text
 from glmlab.gpus import Gpu
 from glmlab.memory import Fit, fit
 from glmlab.recipe import Recipe
@@ -72,10 +73,8 @@ def predict(
     found = fit(with_room(asked, batch_sizes), gpu, count)
     if found.ranks > found.count:
         raise InputError(
-            f"count = {found.count}: {found.recipe.name} has {found.ranks} ranks (tensor_parallel"
-            f" {found.recipe.tensor_parallel} x pipeline_parallel {found.recipe.pipeline_parallel} x"
-            " data_parallel"
-            f" {found.recipe.data_parallel}); glmlab plan lists what fewer GPUs can do"
+            f"count = {found.count}: {found.recipe.name} has {found.ranks} ranks"
+            f" ({sizes_text(found.recipe)}); glmlab plan lists what fewer GPUs can do"
         )
     return predicted(found, contexts, batch_sizes, asked, measured)
 

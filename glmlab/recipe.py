@@ -253,6 +253,14 @@ class Recipe(BaseModel):
         return {key: (mine[key], theirs[key]) for key in mine if mine[key] != theirs[key]}
 
     @property
+    def ranks(self) -> int:
+        """Ranks of the whole plan, all stages of all replicas; on GPUs each needs one.
+
+        Expert and decode context parallelism add none: they use ranks that are there.
+        """
+        return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
+
+    @property
     def fingerprint(self) -> str:
         """Twelve hex digits that change if and only if the configuration does.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from glmlab.dimension import same_value
 from glmlab.engines.replay_start import Replay
 from glmlab.errors import StudyError
-from glmlab.knobs import Params, same_value
+from glmlab.knobs import Params
 from glmlab.progress import Progress
 from glmlab.recorded import Recording
 from glmlab.storage import StudyStore

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glmlab.errors import InputError
+from glmlab.knobs import word
 from glmlab.names import did_you_mean
 from glmlab.recipe import Recipe
 from glmlab.rulebook.consistency import merged
 from glmlab.rulebook.facts import facts_of
 from glmlab.rulebook.pins import pinned_by
 from glmlab.rulebook.rule_file import SEVERITIES, Rule, Severity, filled, load_rules
+from glmlab.units import counted
 from glmlab.version_range import PACKAGES, installed_packages, is_version, same_version
 
 if TYPE_CHECKING:
@@ -147,7 +149,7 @@ def check(
     recipe = recipe if isinstance(recipe, Recipe) else find_recipe(recipe)
     gpu = find_gpu(gpu) if isinstance(gpu, str) else gpu
     if count is None:
-        count = recipe.tensor_parallel * recipe.pipeline_parallel * recipe.data_parallel
+        count = recipe.ranks
     number: object = count
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise InputError(f"count = {count!r}: expected a number of GPUs, 1 or more")
@@ -230,6 +232,15 @@ def _computed(value: Any, said: Mapping[str, Any]) -> Any:
     return value
 
 
+def summed_up(findings: Sequence[Finding]) -> str:
+    """How many of which kind, and what that means for the recipe, in one line."""
+    words = {"blocks": "block", "warns": "warning", "notes": "note"}
+    counts = {severity: sum(each.severity == severity for each in findings) for severity in SEVERITIES}
+    said = ", ".join(counted(number, words[kind]) for kind, number in counts.items() if number)
+    verdict = "will not run as it is" if counts["blocks"] else "no rule keeps it from running"
+    return f"{said or 'nothing to say'}: {verdict}"
+
+
 def change_text(change: Mapping[str, Any]) -> str:
     """A change as a recipe file would have it."""
     return ", ".join(f"{key}: {_word(value)}" for key, value in change.items())
@@ -238,6 +249,4 @@ def change_text(change: Mapping[str, Any]) -> str:
 def _word(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{" + change_text(value) + "}"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "null" if value is None else str(value)
+    return "null" if value is None else word(value)

@@ -24,7 +24,8 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import PartialFixedSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
-from glmlab.knobs import Dimension, KnobSpace, Params, params_key, same_value
+from glmlab.dimension import Dimension, same_value
+from glmlab.knobs import KnobSpace, Params, params_key
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would announce each study in memory
 

@@ -10,6 +10,7 @@ from glmlab import provenance
 from glmlab.confirm import confirm
 from glmlab.engine_keeper import EngineKeeper
 from glmlab.engines import Engine
+from glmlab.engines.live_knobs import check_dimension
 from glmlab.errors import KnobError, StudyError
 from glmlab.knobs import KnobSpace, Params, in_words, params_key
 from glmlab.measurement import METRICS
@@ -104,12 +105,7 @@ class StudyRun:
     def _first_engine(self) -> tuple[Params, KnobSpace]:
         """Start the baseline's engine and let it judge the space; nothing is stored yet."""
         base = self._spec.base_recipe
-        for name in self._spec.knob_space.highest():
-            if getattr(base, name) is None:
-                raise KnobError(
-                    f"space.{name}: the recipe leaves it to vLLM; name its default in the recipe,"
-                    " since an engine must start with the highest value of the space"
-                )
+        self._spec.knob_space.check_highest(base)
         self._show.message(f"starting the baseline's engine ({base.name})")
         self._show.running("the start of the baseline's engine")
         ready = self._keeper.ready(base, {})
@@ -242,14 +238,8 @@ def resolve_baseline(space: KnobSpace, base: Recipe, engine: Engine) -> Params:
     for dimension in space:
         name = dimension.name
         if dimension.knob.reach == "live":
-            found = status.get(name)
-            if found is None or not found.live:
-                why = found.why if found else "it does not know it"
-                raise KnobError(f"space.{name}: this engine cannot change it: {why}")
-            if not space.rebuild:
-                for value in (dimension.low, dimension.high) if dimension.is_range else dimension.values:
-                    if not found.allows(value):
-                        raise KnobError(f"space.{name} = {value!r}: this engine allows {found.allowed}")
+            # Among several plans another engine may allow other values: the trial finds out.
+            check_dimension(dimension, status.get(name), values=not space.rebuild)
         value = getattr(base, name)
         values[name] = value if value is not None else state.knobs.get(name)
         if values[name] is None:

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from glmlab.engines.replayed_visit import AGAIN_NOTE, PREFILL_NOTE
+from glmlab.html_table import html_table
 from glmlab.knobs import Params, in_words, params_key, word
 from glmlab.measurement import METRICS, Evidence, find_metric
 from glmlab.stats import Verdict
@@ -140,9 +141,9 @@ class Summary(BaseModel):
         lines += [f"note: {note}" for note in self.notes]
         return (
             f"<p><b>study {escape(self.study)}: {escape(self.headline)}</b></p>"
-            + _table([("", "trial", *objectives, "knobs"), *points])
+            + html_table([("", "trial", *objectives, "knobs"), *points])
             + f"<p>{'<br>'.join(map(escape, lines))}</p>"
-            + (_table(_trial_rows(self._records)) if self._records else "")
+            + (html_table(_trial_rows(self._records)) if self._records else "")
         )
 
 
@@ -341,13 +342,3 @@ def _trial_rows(records: Sequence[TrialRecord]) -> list[tuple[str, ...]]:
             )
         )
     return rows
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    """An HTML table; the first row is its head."""
-    lines = []
-    for index, row in enumerate(rows):
-        tag = "td" if index else "th"
-        cells = "".join(f"<{tag} style='text-align:left'>{escape(cell)}</{tag}>" for cell in row)
-        lines.append(f"<tr>{cells}</tr>")
-    return f"<table>{''.join(lines)}</table>"

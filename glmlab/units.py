@@ -36,6 +36,11 @@ def format_duration(seconds: float) -> str:
     return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """``1 token``, ``2,048 tokens``; ``plural`` where it is another than with an s."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def parse_budget(text: str) -> dict[str, float]:
     """Read a budget as people type it: ``50`` is trials, ``10m`` or ``1h30m`` is time.
 

@@ -26,7 +26,7 @@ from vllm.model_executor.layers.fused_moe.experts import (
 from vllm.model_executor.layers.fused_moe.fused_moe_method_base import FusedMoEMethodBase
 from vllm.triton_utils import tl
 
-from glmlab.live import forced, moe_compile, moe_tiles
+from glmlab.live import forced, moe_compile, tile_seam
 
 EXPERTS, N, K, TOP_K = 64, 128, 256, 2
 KERNELS = [
@@ -67,7 +67,7 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Recorder]]:
         monkeypatch.setattr(module, name, recorders[name])
     lookup = getattr(vllm_moe.get_moe_configs, "glmlab_wraps", vllm_moe.get_moe_configs)
     monkeypatch.setattr(vllm_moe, "get_moe_configs", lookup)
-    monkeypatch.setattr(moe_tiles, "device_limits", lambda _device: {"shared_memory_bytes": 232_448})
+    monkeypatch.setattr(tile_seam, "device_limits", lambda _device: {"shared_memory_bytes": 232_448})
     if not hasattr(tl, "bfloat16"):  # vLLM without Triton has a placeholder that knows few types
         monkeypatch.setattr(tl, "bfloat16", "bf16", raising=False)
     forced.reset({})

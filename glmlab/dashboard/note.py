@@ -10,7 +10,7 @@ from glmlab.report.ledger import against_restarts
 from glmlab.report.material import Material
 from glmlab.report.sureness import compared_metrics
 from glmlab.report.verdict import say
-from glmlab.report.words import count
+from glmlab.units import counted
 
 # Link definitions that nothing links to: Markdown shows nothing of them.
 BEGIN = "[//]: # (glmlab dashboard writes anew what stands from here)"
@@ -65,7 +65,7 @@ def _part(material: Material) -> str:
         "#### What to do with it",
         _TO_DO,
         block(f"{export_command(material)}\n{report_command(material)}", "sh"),
-        f"As of {count(len(material.records), 'trial')}.",
+        f"As of {counted(len(material.records), 'trial')}.",
     ]
     return "\n\n".join(parts)
 

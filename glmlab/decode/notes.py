@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from glmlab.decode.setup import Setup
-from glmlab.footprint.part import amount, counted
+from glmlab.footprint.part import amount
 from glmlab.memory import Fit
 from glmlab.recipe import Recipe
+from glmlab.units import counted
 
 _SMALL_BATCH = 8
 _MEMORY_BOUND = 64  # sequences of a replica up to which products go with the bytes that they read

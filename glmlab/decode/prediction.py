@@ -113,7 +113,7 @@ class Prediction:
             "recipe": recipe.name,
             "gpu": self.setup.gpu.name,
             "count": self.count,
-            "ranks": recipe.tensor_parallel * recipe.pipeline_parallel * recipe.data_parallel,
+            "ranks": recipe.ranks,
             "points": [point.to_json() for point in self.points],
             "notes": list(self.notes),
         }

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from html import escape
 from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from glmlab.all_reduce_time import AllReduceTime
+from glmlab.html_table import html_table
 from glmlab.knobs import in_words
 from glmlab.measurement import Evidence, Measurement
 from glmlab.recipe import Recipe
@@ -78,7 +78,7 @@ class EngineKnobs(dict[str, KnobStatus]):
             (name, str(status.value), status.allowed if status.live else f"not live: {status.why}")
             for name, status in self.items()
         ]
-        return _table([("knob", "now", "can be set live to"), *rows])
+        return html_table([("knob", "now", "can be set live to"), *rows])
 
 
 class WorkerState(_Record):
@@ -131,7 +131,7 @@ class EngineState(_Record):
 
     def _repr_html_(self) -> str:
         knobs = in_words(self.knobs)
-        return _table(
+        return html_table(
             [
                 ("what", "read back from the engine"),
                 ("knobs", knobs),
@@ -239,13 +239,3 @@ class TimesAllReduce(Protocol):
 
     def all_reduce_times(self) -> list[AllReduceTime]:
         """All-reduces between the ranks, timed now; none where there is one rank."""
-
-
-def _table(rows: list[tuple[str, ...]]) -> str:
-    """An HTML table; the first row is its head."""
-    lines = []
-    for index, row in enumerate(rows):
-        tag = "td" if index else "th"
-        cells = "".join(f"<{tag} style='text-align:left'>{escape(cell)}</{tag}>" for cell in row)
-        lines.append(f"<tr>{cells}</tr>")
-    return f"<table>{''.join(lines)}</table>"

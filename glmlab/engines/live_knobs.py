@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from glmlab.dimension import Dimension
 from glmlab.engines.base import EngineKnobs, KnobStatus
 from glmlab.errors import ApplyError, EngineDiedError, GraphsLostError, KnobError
 from glmlab.knob_table import knob
@@ -153,14 +154,53 @@ def check_allowed(knobs: Mapping[str, Any], status: Mapping[str, KnobStatus]) ->
         In one line: the knob, the value, what is allowed or why it cannot be changed.
     """
     for name, value in knobs.items():
-        if knob(name).reach == "rebuild":
-            raise KnobError(f"{name}: needs a new engine; it cannot be changed in a running one")
-        if name not in status or not status[name].live:
-            why = status[name].why if name in status else "it has no probe"
-            raise KnobError(f"{name}: cannot be changed in this engine, since {why}")
-        if not status[name].allows(value):
-            raise KnobError(f"{name} = {value!r}: this engine allows {status[name].allowed}")
+        check_live(name, status, unknown="it has no probe")
+        _check_value(name, value, status[name])
     after = {name: knobs.get(name, item.value) for name, item in status.items()}
     tokens, sequences = after["max_num_batched_tokens"], after["max_num_seqs"]
     if isinstance(tokens, int) and isinstance(sequences, int) and tokens < sequences:
         raise KnobError(f"max_num_batched_tokens = {tokens}: must not be below max_num_seqs = {sequences}")
+
+
+def check_live(name: str, status: Mapping[str, KnobStatus], *, unknown: str) -> None:
+    """Refuse a knob that an engine cannot change while it runs; ``unknown`` says why it has no status.
+
+    Raises
+    ------
+    KnobError
+        In one line.
+    """
+    if knob(name).reach == "rebuild":
+        raise KnobError(f"{name}: needs a new engine; it cannot be changed in a running one")
+    if name not in status or not status[name].live:
+        why = status[name].why if name in status else unknown
+        raise KnobError(f"{name}: cannot be changed in this engine, since {why}")
+
+
+def check_dimension(dimension: Dimension, status: KnobStatus | None, *, values: bool = True) -> None:
+    """Refuse a live knob of a space that an engine cannot move as the space says.
+
+    Parameters
+    ----------
+    dimension : Dimension
+        The knob and its values in the space.
+    status : KnobStatus or None
+        What the engine says of the knob; ``None`` where it says nothing.
+    values : bool
+        Whether the values are judged, too.
+
+    Raises
+    ------
+    KnobError
+        In one line: the knob, and why it cannot be changed or what is allowed.
+    """
+    if status is None or not status.live:
+        why = "it does not know it" if status is None else status.why
+        raise KnobError(f"space.{dimension.name}: this engine cannot change it: {why}")
+    for value in dimension.judged_by if values else ():
+        _check_value(f"space.{dimension.name}", value, status)
+
+
+def _check_value(name: str, value: object, status: KnobStatus) -> None:
+    if not status.allows(value):
+        raise KnobError(f"{name} = {value!r}: this engine allows {status.allowed}")

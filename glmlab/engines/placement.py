@@ -56,7 +56,7 @@ def place(recipe: Recipe, host: Machine, variables: Mapping[str, str] = os.envir
     variables : mapping
         Of the environment: who has chosen there has chosen.
     """
-    ranks = recipe.tensor_parallel * recipe.pipeline_parallel * recipe.data_parallel
+    ranks = recipe.ranks
     own = tuple(range(ranks))
     if {_VISIBLE, *_ORDER} & {*variables, *recipe.env} or not 2 <= len(host.gpus) <= _MOST_GPUS:
         return Placement(own, "")

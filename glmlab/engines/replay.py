@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from glmlab.engines.base import ApplyReport, EngineKnobs, EngineState, KnobStatus, StartReport, WorkerState
 from glmlab.engines.handle import EngineHandle
+from glmlab.engines.live_knobs import check_live
 from glmlab.engines.replayed_visit import entering_s, replay_visit, workload_problem
 from glmlab.engines.visit_order import VisitOrder
 from glmlab.errors import (
@@ -21,7 +22,6 @@ from glmlab.errors import (
     RecordingError,
     WorkloadError,
 )
-from glmlab.knob_table import knob
 from glmlab.knobs import Params, in_words
 from glmlab.measurement import Evidence, Measurement
 from glmlab.recipe import Recipe
@@ -166,11 +166,7 @@ class ReplayEngine:
     def _check_knobs(self, knobs: dict[str, Any]) -> None:
         status = self.knobs()
         for name, value in knobs.items():
-            if knob(name).reach == "rebuild":
-                raise KnobError(f"{name}: needs a new engine; it cannot be changed in a running one")
-            if name not in status or not status[name].live:
-                why = status[name].why if name in status else "it was not recorded"
-                raise KnobError(f"{name}: cannot be changed in this engine, since {why}")
+            check_live(name, status, unknown="it was not recorded")
             if not status[name].allows(value):
                 raise KnobError(f"{name} = {value!r}: not recorded; recorded were {status[name].allowed}")
         point = {**self._values, **knobs}

@@ -122,7 +122,7 @@ def engine_environment(recipe: Recipe, *, for_cpu: bool) -> dict[str, str]:
     environment = dict(recipe.env)
     if not for_cpu:
         return environment
-    ranks = recipe.tensor_parallel * recipe.pipeline_parallel
+    ranks = recipe.tensor_parallel * recipe.pipeline_parallel  # of the one replica that an engine runs
     if recipe.cpu_threads is not None:
         environment.setdefault("OMP_NUM_THREADS", str(recipe.cpu_threads))
     if ranks > 1 and (recipe.cpu_threads is not None or _BINDING not in os.environ):

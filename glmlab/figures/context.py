@@ -10,6 +10,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from glmlab import theme as themes
+from glmlab.dimension import Value
 from glmlab.figures.chart import ChartData, dress, hover, nothing
 from glmlab.figures.context_axis import Line, draw_lines
 from glmlab.figures.quantity import (
@@ -27,7 +28,7 @@ from glmlab.figures.trials import (
     find_baseline,
     word,
 )
-from glmlab.knobs import Params, Value, in_words
+from glmlab.knobs import Params, in_words
 from glmlab.study_spec import StudySpec
 from glmlab.summary import best_record
 from glmlab.trial_record import TrialRecord

@@ -10,11 +10,12 @@ from typing import Any
 import plotly.graph_objects as go
 
 from glmlab import theme as themes
+from glmlab.dimension import Value
 from glmlab.errors import InputError
 from glmlab.figures.chart import ChartData, canvas, hover, nothing, plain
 from glmlab.figures.context import ContextData, ContextLine, context_data
 from glmlab.figures.quantity import digits, times, with_unit
-from glmlab.knobs import Value, in_words
+from glmlab.knobs import in_words
 from glmlab.measurement import find_metric
 from glmlab.study_spec import StudySpec
 from glmlab.trial_record import TrialRecord

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from glmlab.dimension import Value
 from glmlab.figures.chart import ChartData
 from glmlab.figures.quantity import (
     Spread,
     whole_spread,
 )
 from glmlab.figures.trials import evidence_of, find_baseline, knob_columns
-from glmlab.knobs import Params, Value
+from glmlab.knobs import Params
 from glmlab.measurement import find_metric
 from glmlab.study_spec import StudySpec
 from glmlab.trial_record import Status, TrialRecord

@@ -10,19 +10,9 @@ import plotly.graph_objects as go
 
 from glmlab import theme as themes
 from glmlab.figures.chart import ChartData, canvas, hover, legend_below
-from glmlab.footprint.part import GB, GROUPS, Group, amount
+from glmlab.footprint.part import GB, GROUP_NAMES, GROUPS, Group, amount
 from glmlab.memory import Fit
 
-NAMES: dict[Group, str] = {
-    "weights": "weights",
-    "scales": "scales held twice",
-    "kv": "KV pool",
-    "activations": "activations",
-    "graphs": "CUDA graphs",
-    "split_kv": "split-KV scratch",
-    "workspace": "workspace",
-    "runtime": "CUDA, NCCL",
-}
 _COLOURS: dict[Group, str] = {
     "weights": themes.COLOURS[0],
     "scales": "#00456B",
@@ -111,7 +101,7 @@ def draw_memory(data: MemoryData, theme: str = "auto") -> go.Figure:
         sizes = [each.get(group, 0.0) for each in data.gb]
         figure.add_bar(
             y=data.gpus, x=sizes, orientation="h", legendgroup=group,
-            name=f"{NAMES[group]} {amount(max(sizes) * GB)}",
+            name=f"{GROUP_NAMES[group]} {amount(max(sizes) * GB)}",
             marker=themes.patterned(_COLOURS[group], themes.PATTERNS[GROUPS.index(group)]),
             hovertemplate=f"%{{y}}<br>{hover(data.how[group])}<extra></extra>",
         )  # fmt: skip

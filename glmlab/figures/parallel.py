@@ -11,10 +11,11 @@ from typing import Any
 import plotly.graph_objects as go
 
 from glmlab import theme as themes
+from glmlab.dimension import Value, same_value
 from glmlab.figures.chart import ChartData, canvas, nothing, plain
 from glmlab.figures.quantity import digits, is_wide
 from glmlab.figures.trials import complete, evidence_of, find_baseline, knob_columns, ordered_values, word
-from glmlab.knobs import Params, Value, same_value
+from glmlab.knobs import Params
 from glmlab.measurement import find_metric
 from glmlab.study_spec import StudySpec
 from glmlab.trial_record import TrialRecord

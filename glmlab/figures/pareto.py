@@ -9,11 +9,12 @@ from typing import Any
 import plotly.graph_objects as go
 
 from glmlab import theme as themes
+from glmlab.dimension import Value
 from glmlab.errors import InputError
 from glmlab.figures.chart import ChartData, canvas, error_bars, hover, legend_below, log_axis, nothing, plain
 from glmlab.figures.quantity import Spread, axis_title, is_wide, whole_spread, with_unit
 from glmlab.figures.trials import complete, evidence_of, find_baseline, knob_columns
-from glmlab.knobs import Params, Value, in_words
+from glmlab.knobs import Params, in_words
 from glmlab.measurement import find_metric
 from glmlab.study_spec import StudySpec
 from glmlab.trial_record import TrialRecord

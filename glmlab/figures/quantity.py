@@ -7,7 +7,14 @@ from textwrap import wrap
 from typing import NamedTuple
 
 from glmlab.errors import InputError
-from glmlab.measurement import METRICS, Measurement, Metric, PointMeasurement, find_metric
+from glmlab.measurement import (
+    METRICS,
+    Measurement,
+    Metric,
+    PointMeasurement,
+    find_metric,
+    quantile_of_sorted,
+)
 from glmlab.study_spec import StudySpec
 from glmlab.trial_record import TrialRecord
 from glmlab.workload import Workload
@@ -35,11 +42,11 @@ def point_spread(point: PointMeasurement, metric: str) -> Spread | None:
     value = find_metric(metric).of_point(point)
     if value is None:
         return None
-    samples = _samples(point, metric)
+    samples = find_metric(metric).samples_of(point)
     if not samples:
         return Spread(value)
     ordered = sorted(samples)
-    return Spread(value, _at(ordered, 0.1), _at(ordered, 0.9))
+    return Spread(value, quantile_of_sorted(ordered, 0.1), quantile_of_sorted(ordered, 0.9))
 
 
 def whole_spread(measurement: Measurement, metric: str, workload: Workload) -> Spread | None:
@@ -51,32 +58,15 @@ def whole_spread(measurement: Measurement, metric: str, workload: Workload) -> S
         return Spread(value)
     low = high = weights = 0.0
     for point in measurement.points:
-        samples = _samples(point, metric)
+        samples = find_metric(metric).samples_of(point)
         if not samples:
             return Spread(value)
         ordered = sorted(samples)
         weight = workload.weight(point.context)
-        low += weight * _at(ordered, 0.1)
-        high += weight * _at(ordered, 0.9)
+        low += weight * quantile_of_sorted(ordered, 0.1)
+        high += weight * quantile_of_sorted(ordered, 0.9)
         weights += weight
     return Spread(value, low / weights, high / weights)
-
-
-def _samples(point: PointMeasurement, metric: str) -> Sequence[float]:
-    """The samples whose median a metric is; a percentile or a rate has none to show a spread of."""
-    if metric == "tpot_ms":
-        return point.token_gap_ms
-    if metric == "device_ms":
-        return point.device_step_ms or ()
-    return point.ttft_ms if metric == "ttft_ms" else ()
-
-
-def _at(ordered: Sequence[float], share: float) -> float:
-    """``measurement.quantile`` of what is sorted already."""
-    place = share * (len(ordered) - 1)
-    below = int(place)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
 
 
 def point_metric(records: Sequence[TrialRecord], spec: StudySpec, metric: str | None) -> str:

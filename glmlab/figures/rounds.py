@@ -12,11 +12,11 @@ from plotly.subplots import make_subplots
 from glmlab import theme as themes
 from glmlab.figures.chart import ChartData, dress, error_bars, hover, legend_below, nothing
 from glmlab.figures.quantity import Spread, axis_title, times, whole_spread, with_unit
-from glmlab.footprint.part import counted
 from glmlab.measurement import find_metric
 from glmlab.stats import Verdict
 from glmlab.study_spec import StudySpec
 from glmlab.trial_record import Visit
+from glmlab.units import counted
 
 Side = Literal["baseline", "best"]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from glmlab.dimension import Value, same_value
 from glmlab.errors import KnobError
-from glmlab.knobs import Params, Value, same_value
+from glmlab.knobs import Params
 from glmlab.knobs import word as spelled
 from glmlab.measurement import METRICS
 from glmlab.names import did_you_mean

@@ -20,6 +20,7 @@ from glmlab.footprint.part import GB, total
 from glmlab.footprint.reasons import beyond_model
 from glmlab.memory import MOST_GPUS, Fit, known_model
 from glmlab.models.shape import MlaShape
+from glmlab.recipe import Recipe
 
 _LEAST_CONTEXT = 4096  # below that a model of this size serves nobody
 _USEFUL_CONTEXT = 32_768
@@ -122,9 +123,8 @@ def _mildest(found: Fit, tried: list[dict[str, Any]]) -> dict[str, Any]:
 def _plans(found: Fit) -> Iterator[Advice]:
     """More ranks: GPUs that idle, or that would have to be bought."""
     recipe, model = found.recipe, found.model
-    others = recipe.pipeline_parallel * recipe.data_parallel
     for ranks in model.tensor_parallel_choices:
-        gpus = ranks * others
+        gpus = _gpus_with(recipe, ranks)
         if ranks <= recipe.tensor_parallel or gpus > MOST_GPUS:
             continue
         where = "on the GPUs that are there" if gpus <= found.count else f"on {gpus} GPUs"
@@ -266,7 +266,7 @@ def _headroom(found: Fit) -> Iterator[Advice]:
         idle = found.count - found.ranks
         verb = "idles" if idle == 1 else "idle"
         for ranks in reversed(found.model.tensor_parallel_choices):
-            gpus = ranks * recipe.pipeline_parallel * recipe.data_parallel
+            gpus = _gpus_with(recipe, ranks)
             if found.ranks < gpus <= found.count:
                 yield from _tried(
                     found,
@@ -274,6 +274,11 @@ def _headroom(found: Fit) -> Iterator[Advice]:
                     f"tensor_parallel {ranks}: {idle} of {found.count} GPUs {verb} as it is",
                 )
                 break
+
+
+def _gpus_with(recipe: Recipe, tensor_parallel: int) -> int:
+    """GPUs of the same plan with another size of tensor parallelism."""
+    return recipe.ranks // recipe.tensor_parallel * tensor_parallel
 
 
 # ------------------------------------------------------------------ trying

@@ -39,7 +39,7 @@ def may_take_fp8_kv(found: Fit) -> bool:
         if isinstance(found.model.shape, GqaShape) and experts.formats[0][0] == "nvfp4":
             return False
     backend = chosen_attention(recipe.replace(kv_cache_dtype="fp8"), found.model, found.gpu)
-    return takes_fp8_kv(backend, int(found.gpu.capability.split(".")[0]))
+    return takes_fp8_kv(backend, found.gpu.capability_major)
 
 
 def needs_index_pattern(other: Fit) -> str:

@@ -119,7 +119,7 @@ def chosen_attention(recipe: Recipe, model: Model, gpu: Gpu) -> str:
     """
     if recipe.serving_engine == "sglang":
         return (recipe.attention_backend or "triton").upper()
-    known = attention_backend(recipe, model.attention, _major(gpu))
+    known = attention_backend(recipe, model.attention, gpu.capability_major)
     if known is not None:
         return known
     if isinstance(model.shape, DsaShape) and not recipe.dense_mla:
@@ -127,14 +127,10 @@ def chosen_attention(recipe: Recipe, model: Model, gpu: Gpu) -> str:
     return "FLASHINFER_MLA" if isinstance(model.shape, MlaShape) else "FLASHINFER"
 
 
-def _major(gpu: Gpu) -> int:
-    return int(gpu.capability.split(".")[0])
-
-
 def _moe(expert_format: str, gpu: Gpu) -> str:
     """The first of the oracle that a GPU can run (fused_moe/oracle of vLLM 0.26 and 0.32)."""
     if expert_format == "nvfp4":
-        return {10: "flashinfer_trtllm", 12: "flashinfer_cutlass"}.get(_major(gpu), "marlin")
+        return {10: "flashinfer_trtllm", 12: "flashinfer_cutlass"}.get(gpu.capability_major, "marlin")
     # For BF16 and FP8 the choice depends on what is installed; Triton is always there, and of all
     # of them takes the most scratch.
     return "marlin" if expert_format.startswith("int4") else "triton"

@@ -13,9 +13,17 @@ GIB = 2**30  # what engines and model cards often print, and call GB
 _LEAST_IN_GB = 0.1 * GB
 
 Group = Literal["weights", "scales", "kv", "activations", "graphs", "split_kv", "workspace", "runtime"]
-GROUPS: tuple[Group, ...] = (
-    "weights", "scales", "kv", "activations", "graphs", "split_kv", "workspace", "runtime"
-)  # fmt: skip
+GROUP_NAMES: dict[Group, str] = {
+    "weights": "weights",
+    "scales": "scales held twice",
+    "kv": "KV pool",
+    "activations": "activations",
+    "graphs": "CUDA graphs",
+    "split_kv": "split-KV scratch",
+    "workspace": "workspace",
+    "runtime": "CUDA, NCCL",
+}
+GROUPS: tuple[Group, ...] = tuple(GROUP_NAMES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +82,3 @@ def amount(size: float) -> str:
     if size >= _LEAST_IN_GB:
         return f"{size / GB:.1f} GB"
     return f"{math.ceil(size / MB)} MB"
-
-
-def counted(number: int, noun: str) -> str:
-    """``1 token``, ``2,048 tokens``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

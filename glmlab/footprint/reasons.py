@@ -9,6 +9,7 @@ from glmlab.footprint.part import GB, amount
 
 if TYPE_CHECKING:
     from glmlab.memory import Fit
+    from glmlab.recipe import Recipe
 
 
 def reasons_of(found: Fit) -> Iterator[str]:
@@ -22,8 +23,7 @@ def reasons_of(found: Fit) -> Iterator[str]:
     recipe, room, usable = found.recipe, found.room_bytes, found.gpu.usable_memory_bytes
     if found.ranks > found.count:
         yield (
-            f"tensor_parallel {recipe.tensor_parallel} x pipeline_parallel {recipe.pipeline_parallel} x"
-            f" data_parallel {recipe.data_parallel} are {found.ranks} ranks, which need as many GPUs; there"
+            f"{sizes_text(recipe)} are {found.ranks} ranks, which need as many GPUs; there"
             f" {'is' if found.count == 1 else 'are'} {found.count}"
         )
     if beyond_model(found):
@@ -41,6 +41,14 @@ def reasons_of(found: Fit) -> Iterator[str]:
         )
     if found.free_bytes < 0 and room > 0:
         yield f"{amount(-found.free_bytes)} more than the {usable / GB:.1f} GB that each GPU has to give"
+
+
+def sizes_text(recipe: Recipe) -> str:
+    """What the ranks of a recipe are the product of."""
+    return (
+        f"tensor_parallel {recipe.tensor_parallel} x pipeline_parallel {recipe.pipeline_parallel} x"
+        f" data_parallel {recipe.data_parallel}"
+    )
 
 
 def beyond_model(found: Fit) -> bool:

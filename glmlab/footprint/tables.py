@@ -9,21 +9,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from glmlab.footprint.part import GB, GIB, GROUPS, amount
+from glmlab.footprint.part import GB, GIB, GROUP_NAMES, GROUPS, amount
 
 if TYPE_CHECKING:
     from glmlab.memory import Fit
 
-_LABELS = {
-    "weights": "weights",
-    "scales": "scales held twice",
-    "kv": "KV pool",
-    "activations": "activations",
-    "graphs": "CUDA graphs",
-    "split_kv": "split-KV scratch",
-    "workspace": "workspace",
-    "runtime": "CUDA, NCCL",
-}
 # Of one palette, told apart also by people who do not see red and green alike (Okabe and Ito, 2008).
 _COLOURS = {
     "weights": "#0072b2",
@@ -84,7 +74,9 @@ def fit_html(found: Fit) -> str:
     """A bar for each GPU, what its colours are, the verdict and the advice, for a notebook."""
     whole = max(found.gpu.usable_memory_bytes, sum(part.size for part in found.parts))
     pieces = "".join(
-        _piece(_COLOURS[group], found.gb(group) * GB / whole, f"{_LABELS[group]} {found.gb(group):.1f} GB")
+        _piece(
+            _COLOURS[group], found.gb(group) * GB / whole, f"{GROUP_NAMES[group]} {found.gb(group):.1f} GB"
+        )
         for group in GROUPS
     )
     limit = found.gpu.usable_memory_bytes / whole * _WIDEST_PERCENT
@@ -101,7 +93,7 @@ def fit_html(found: Fit) -> str:
     )
     legend = " ".join(
         f'<span style="white-space:nowrap"><span style="color:{_COLOURS[group]}">&#9632;</span>'
-        f" {escape(_LABELS[group])} {found.gb(group):.2f} GB</span>"
+        f" {escape(GROUP_NAMES[group])} {found.gb(group):.2f} GB</span>"
         for group in GROUPS
         if found.gb(group)
     )

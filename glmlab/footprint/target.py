@@ -33,8 +33,7 @@ def fit_target(
         For an unknown GPU, or where none was named and this machine has none that is known.
     """
     if name is not None:
-        ranks = recipe.tensor_parallel * recipe.pipeline_parallel * recipe.data_parallel
-        return find_gpu(name), ranks if count is None else count
+        return find_gpu(name), recipe.ranks if count is None else count
     allowed = ", ".join(list_gpus())
     found = machine(nvml)
     if not found.gpus:

@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from glmlab.footprint.engine_choices import EngineChoices
-from glmlab.footprint.part import GB, MemoryPart, counted
+from glmlab.footprint.part import GB, MemoryPart
 from glmlab.footprint.split_kv import split_kv_scratch
 from glmlab.gpus import Gpu
 from glmlab.models.shape import MlaShape, ModelShape
 from glmlab.recipe import Recipe
+from glmlab.units import counted
 
 _HALF = 2  # bytes of a bfloat16 activation
 _FLASHINFER_WORKSPACE = 394 * 2**20  # VLLM_FLASHINFER_WORKSPACE_BUFFER_SIZE
@@ -225,7 +226,6 @@ def _graphs(choices: EngineChoices) -> MemoryPart:
 
 def _runtime(recipe: Recipe, gpu: Gpu) -> Iterator[MemoryPart]:
     """What is taken before vLLM looks at the free memory the first time: no utilization counts it."""
-    ranks = recipe.tensor_parallel * recipe.pipeline_parallel * recipe.data_parallel
     yield MemoryPart(
         group="runtime",
         name="CUDA context",
@@ -234,7 +234,7 @@ def _runtime(recipe: Recipe, gpu: Gpu) -> Iterator[MemoryPart]:
         kind="estimated",
         how="driver and PyTorch, 0.4 to 0.7 GB as a rule; gpu_memory_utilization does not count it",
     )
-    if ranks == 1:
+    if recipe.ranks == 1:
         return
     # GLM-5.1 REAP-160 on four RTX PRO 6000: 0.94 of what sglang found free was 77.15 + 11.26 GiB, so 94.05
     # of 94.97 GiB were free once NCCL was up (runtime statistics of 0xSero's launch notes).

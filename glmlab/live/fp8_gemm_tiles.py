@@ -7,17 +7,17 @@ quantization/utils/fp8_utils.py). So a bundle sets this knob through glmlab's pl
 
 from __future__ import annotations
 
-import functools
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from glmlab.live.compile_ahead import Attempt, device_limits, refuse_what_cannot_run
+from glmlab.live.compile_ahead import Attempt
 from glmlab.live.kernel_launches import WatchedKernel
 from glmlab.live.moe_layers import models
+from glmlab.live.tile_seam import TileSeam, too_large, too_narrow
 from glmlab.live.tile_tables import TileKnob
-from glmlab.tiles import DEFAULT, FORM, Tile, TileTable
+from glmlab.tiles import Tile
 
 _MODULE = "vllm.model_executor.layers.quantization.utils.fp8_utils"
 _LOOKUP = "get_w8a8_block_fp8_configs"
@@ -68,91 +68,38 @@ def install() -> str:
     return _knob.watch(module, _KERNEL, tokens=_tokens, kind=_kind)
 
 
-class Fp8GemmTiles:
+class Fp8GemmTiles(TileSeam):
     """The knob of one worker; a :class:`glmlab.live.seam.Seam`."""
 
     KNOBS: ClassVar[tuple[str, ...]] = (_knob.name,)
 
     def __init__(self, worker: Any) -> None:
-        self._worker = worker
-        self._gemms, self._others = _look_at(worker)
-        self._why = self._missing_parts()
-
-    def _missing_parts(self) -> str:
-        from vllm import envs
-
-        if not self._gemms and not self._others:
-            return "the model has no linear layers with block-quantized FP8 weights"
-        if not self._gemms:
-            return (
-                f"the block-FP8 layers run {', '.join(self._others)}, which reads no tiles: no effect"
-                " here. Build the engine with linear_backend: triton"
+        self._gemms, others = _look_at(worker)
+        run = f"{', '.join(others)}, which reads no tiles"
+        without_effect = ""
+        if not self._gemms and not others:
+            without_effect = "the model has no linear layers with block-quantized FP8 weights"
+        elif not self._gemms:
+            without_effect = (
+                f"the block-FP8 layers run {run}: no effect here. Build the engine with linear_backend:"
+                " triton"
             )
-        if reason := install():
-            return reason
-        if envs.VLLM_BATCH_INVARIANT:
-            return "VLLM_BATCH_INVARIANT is set, and then vLLM ignores tile tables"
-        return ""
+        note = f"some layers run {run}" if others else ""
+        super().__init__(worker, _knob, without_effect=without_effect, install=install, note=note)
 
-    @functools.cached_property
-    def _limits(self) -> dict[str, int]:
-        return device_limits(self._worker.device)
-
-    def probe(self) -> dict[str, dict[str, Any]]:
-        if self._why:
-            return {_knob.name: {"live": False, "why": self._why}}
-        others = f"some layers run {', '.join(self._others)}, which reads no tiles" if self._others else ""
-        return {
-            _knob.name: {
-                "live": True,
-                "value": self.values()[_knob.name],
-                "default": DEFAULT,
-                "form": FORM,
-                "why": others,
-            }
-        }
-
-    def values(self) -> dict[str, Any]:
-        if self._why:
-            return {}
+    def _answers(self) -> Iterator[Any]:
         lookup = getattr(importlib.import_module(_MODULE), _LOOKUP)
-        asked = {_knob.in_force(lookup(gemm.n, gemm.k, gemm.block_n, gemm.block_k)) for gemm in self._gemms}
-        return {_knob.name: "; ".join(sorted(asked))}
+        return (lookup(gemm.n, gemm.k, gemm.block_n, gemm.block_k) for gemm in self._gemms)
 
-    def used(self) -> dict[str, Any]:
-        used = None if self._why else _knob.used()
-        return {} if used is None else {_knob.name: used}
-
-    def notes(self, batches: Sequence[int]) -> list[str]:
-        return []
-
-    def is_captured(self, name: str) -> bool:
-        """Linear layers lie between attention: full graphs hold them, and piecewise ones too."""
-        mode = self._worker.vllm_config.compilation_config.cudagraph_mode
-        return mode is not None and mode.name != "NONE"
-
-    def check(self, changes: Mapping[str, Any]) -> None:
-        value = changes.get(_knob.name, DEFAULT)
-        if value == DEFAULT:
-            return
-        try:
-            table = TileTable.parse(value)
-        except ValueError as error:
-            raise ValueError(f"{_knob.name}: {error}") from None
-        kernel = getattr(importlib.import_module(_MODULE), _KERNEL)
-        attempts: list[Attempt] = []
-        for tile in dict.fromkeys(table.values()):
-            what = f"{_knob.name}: {tile}"
+    def _attempts(self, tiles: Sequence[Tile], shared_memory_bytes: int) -> Iterator[Attempt]:
+        for tile in tiles:
             for block_k in sorted({gemm.block_k for gemm in self._gemms}):
-                if reason := refusal(tile, block_k, self._limits["shared_memory_bytes"]):
-                    raise ValueError(f"{what}: {reason}")
-            gemm = self._gemms[0]  # sizes are no constants of this kernel: one stands for all
-            attempts += kernel.attempts(what, f"{gemm.n}x{gemm.k}", tile.to_vllm())
-        refuse_what_cannot_run(attempts, self._limits)
-
-    def set(self, name: str, value: Any) -> bool:
-        _knob.ask(value)
-        return True
+                if reason := refusal(tile, block_k, shared_memory_bytes):
+                    raise ValueError(f"{_knob.name}: {tile}: {reason}")
+        kernel = getattr(importlib.import_module(_MODULE), _KERNEL)
+        gemm = self._gemms[0]  # sizes are no constants of this kernel: one stands for all
+        for tile in tiles:
+            yield from kernel.attempts(f"{_knob.name}: {tile}", f"{gemm.n}x{gemm.k}", tile.to_vllm())
 
 
 def refusal(tile: Tile, block_k: int, shared_memory_bytes: int) -> str:
@@ -166,15 +113,7 @@ def refusal(tile: Tile, block_k: int, shared_memory_bytes: int) -> str:
             f"BLOCK_SIZE_K = {tile.block_k} reaches over quantization blocks of {block_k};"
             f" take a divisor of {block_k}"
         )
-    if tile.block_k < 32:
-        return f"BLOCK_SIZE_K = {tile.block_k}: 8-bit numbers are multiplied 32 at a time; take 32 or more"
-    needs = tile.shared_memory_bytes(1, 1)
-    if tile.num_stages > 1 and needs > shared_memory_bytes:
-        return (
-            f"needs {needs:,} bytes of shared memory or more, a block of this GPU has"
-            f" {shared_memory_bytes:,}; take a smaller tile or fewer stages"
-        )
-    return ""
+    return too_narrow(tile) or too_large(tile, 1, 1, shared_memory_bytes)
 
 
 def _look_at(worker: Any) -> tuple[list[_Gemm], list[str]]:

@@ -9,16 +9,16 @@ is always 1. ``override_config`` and VLLM_BATCH_INVARIANT go before any table.
 
 from __future__ import annotations
 
-import functools
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from glmlab.live.compile_ahead import Attempt, device_limits, refuse_what_cannot_run
+from glmlab.live.compile_ahead import Attempt
 from glmlab.live.kernel_launches import WatchedKernel
 from glmlab.live.moe_layers import MoeLayer, moe_layers
+from glmlab.live.tile_seam import TileSeam, too_large, too_narrow
 from glmlab.live.tile_tables import TRITON_STAGES, TRITON_WARPS, TileKnob
-from glmlab.tiles import DEFAULT, FORM, Tile, TileTable
+from glmlab.tiles import Tile
 
 _FUSED_MOE = "vllm.model_executor.layers.fused_moe"
 _HOME = {  # kernel -> the module that launches it
@@ -83,62 +83,16 @@ def install() -> str:
     return reasons[0]
 
 
-class MoeTiles:
+class MoeTiles(TileSeam):
     """The knob of one worker; a :class:`glmlab.live.seam.Seam`."""
 
     KNOBS: ClassVar[tuple[str, ...]] = (_knob.name,)
 
     def __init__(self, worker: Any) -> None:
-        self._worker = worker
         self._layers = moe_layers(worker)
-        self._why = self._missing_parts()
-
-    def _missing_parts(self) -> str:
-        from vllm import envs
-
-        if not self._layers.readers:
-            return self._layers.why
-        if reason := install():
-            return reason
-        if envs.VLLM_BATCH_INVARIANT:
-            return "VLLM_BATCH_INVARIANT is set, and then vLLM ignores tile tables"
-        return ""
-
-    @functools.cached_property
-    def _limits(self) -> dict[str, int]:
-        return device_limits(self._worker.device)
-
-    # ------------------------------------------------------------------ what can be, what is
-    def probe(self) -> dict[str, dict[str, Any]]:
-        if self._why:
-            return {_knob.name: {"live": False, "why": self._why}}
-        return {
-            _knob.name: {
-                "live": True,
-                "value": self.values()[_knob.name],
-                "default": DEFAULT,
-                "form": FORM,
-                "why": self._layers.why,
-            }
-        }
-
-    def values(self) -> dict[str, Any]:
-        if self._why:
-            return {}
-        asked = {_knob.in_force(_lookup()(*layer.lookup)) for layer in self._layers.readers}
-        return {_knob.name: "; ".join(sorted(asked))}
-
-    def used(self) -> dict[str, Any]:
-        used = None if self._why else _knob.used()
-        return {} if used is None else {_knob.name: used}
-
-    def notes(self, batches: Sequence[int]) -> list[str]:
-        return []
-
-    def is_captured(self, name: str) -> bool:
-        """MoE layers lie between attention: full graphs hold them, and piecewise ones too."""
-        mode = self._worker.vllm_config.compilation_config.cudagraph_mode
-        return mode is not None and mode.name != "NONE"
+        why = self._layers.why
+        without_effect = "" if self._layers.readers else why
+        super().__init__(worker, _knob, without_effect=without_effect, install=install, note=why)
 
     def file_names(self) -> list[str]:
         """Names of the files in which this vLLM looks for the tiles of this model's layers."""
@@ -149,31 +103,20 @@ class MoeTiles:
         }
         return sorted(names)
 
-    # ------------------------------------------------------------------ changing
-    def check(self, changes: Mapping[str, Any]) -> None:
-        value = changes.get(_knob.name, DEFAULT)
-        if value == DEFAULT:
-            return
-        try:
-            table = TileTable.parse(value)
-        except ValueError as error:
-            raise ValueError(f"{_knob.name}: {error}") from None
-        pairs = [(tile, layer) for tile in dict.fromkeys(table.values()) for layer in self._layers.readers]
+    def _answers(self) -> Iterator[Any]:
+        return (_lookup()(*layer.lookup) for layer in self._layers.readers)
+
+    def _attempts(self, tiles: Sequence[Tile], shared_memory_bytes: int) -> Iterator[Attempt]:
+        pairs = [(tile, layer) for tile in tiles for layer in self._layers.readers]
         for tile, layer in pairs:
-            if reason := refusal(tile, layer, self._limits["shared_memory_bytes"]):
+            if reason := refusal(tile, layer, shared_memory_bytes):
                 raise ValueError(f"{_knob.name}: {tile}: {reason}")
-        refuse_what_cannot_run([attempt for pair in pairs for attempt in self._attempts(*pair)], self._limits)
-
-    def _attempts(self, tile: Tile, layer: MoeLayer) -> Iterator[Attempt]:
-        """What launches would compile, for each product of the layer that was launched before."""
-        kernel = getattr(importlib.import_module(_HOME[layer.kernel]), layer.kernel)
-        constants = _launch_constants(tile, layer, kernel.arg_names)
-        for n, k in layer.gemms:
-            yield from kernel.attempts(f"{_knob.name}: {tile}", _kind_of(n, k, layer.dtype_name), constants)
-
-    def set(self, name: str, value: Any) -> bool:
-        _knob.ask(value)
-        return True
+        for tile, layer in pairs:
+            kernel = getattr(importlib.import_module(_HOME[layer.kernel]), layer.kernel)
+            constants = _launch_constants(tile, layer, kernel.arg_names)
+            for n, k in layer.gemms:  # each product of the layer, as it was launched before
+                kind = _kind_of(n, k, layer.dtype_name)
+                yield from kernel.attempts(f"{_knob.name}: {tile}", kind, constants)
 
 
 def refusal(tile: Tile, layer: MoeLayer, shared_memory_bytes: int) -> str:
@@ -190,8 +133,8 @@ def refusal(tile: Tile, layer: MoeLayer, shared_memory_bytes: int) -> str:
             f"BLOCK_SIZE_K = {tile.block_k} does not go with quantization blocks of"
             f" {layer.block_shape}; take a divisor of {smallest}"
         )
-    if max(layer.a_bytes, layer.b_bytes) == 1 and tile.block_k < 32:
-        return f"BLOCK_SIZE_K = {tile.block_k}: 8-bit numbers are multiplied 32 at a time; take 32 or more"
+    if max(layer.a_bytes, layer.b_bytes) == 1 and (reason := too_narrow(tile)):
+        return reason
     uneven = [k for _, k in layer.gemms if k % tile.block_k]
     if uneven and layer.kernel == "fused_moe_kernel_gptq_awq":
         return f"BLOCK_SIZE_K = {tile.block_k} does not divide K = {uneven[0]}: that kernel would read beyond"
@@ -199,13 +142,7 @@ def refusal(tile: Tile, layer: MoeLayer, shared_memory_bytes: int) -> str:
         return f"{layer.kernel} takes no warps and stages; write w{TRITON_WARPS} s{TRITON_STAGES}"
     if layer.kernel == "batched_triton_kernel" and tile.group_m != 1:
         return f"{layer.kernel} has no groups; write g1"
-    needs = tile.shared_memory_bytes(layer.a_bytes, layer.b_bytes)
-    if tile.num_stages > 1 and needs > shared_memory_bytes:
-        return (
-            f"needs {needs:,} bytes of shared memory or more, a block of this GPU has"
-            f" {shared_memory_bytes:,}; take a smaller tile or fewer stages"
-        )
-    return ""
+    return too_large(tile, layer.a_bytes, layer.b_bytes, shared_memory_bytes)
 
 
 def _launch_constants(tile: Tile, layer: MoeLayer, arg_names: list[str]) -> dict[str, Any]:

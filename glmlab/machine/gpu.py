@@ -126,6 +126,11 @@ class Gpu(BaseModel):
         return "sm" + self.capability.replace(".", "")
 
     @property
+    def capability_major(self) -> int:
+        """Generation by which kernels are chosen: the 12 of a capability of 12.0."""
+        return int(self.capability.split(".")[0])
+
+    @property
     def memory_gb(self) -> float:
         """All of its memory in GB of 1e9 bytes: a card sold as 96 GB has 102.6 of them."""
         return self.memory_bytes / 1e9

@@ -183,14 +183,17 @@ def _named(name: str) -> Kind:
 
 
 def _block(name: str, block: Any) -> Kind:
-    base = find_format(name)
-    if (
-        isinstance(block, list)
-        and len(block) == 2
-        and all(isinstance(side, int) and side > 0 for side in block)
-    ):
-        return name, base.model_copy(update={"group": block[0] * block[1]})
-    return name, base
+    base, sides = find_format(name), block_sides(block)
+    if sides is None:
+        return name, base
+    return name, base.model_copy(update={"group": sides[0] * sides[1]})
+
+
+def block_sides(said: Any) -> tuple[int, int] | None:
+    """Rows and columns that share a scale, as a config.json says it; ``None`` where it does not."""
+    if isinstance(said, list) and len(said) == 2 and all(isinstance(side, int) and side > 0 for side in said):
+        return said[0], said[1]
+    return None
 
 
 def _integer(bits: Any, group: Any, zero: bool, where: str) -> Kind:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from glmlab.decode.experts import fullest_rank
-from glmlab.footprint.part import GB, counted
+from glmlab.footprint.part import GB
 from glmlab.memory import Fit
 from glmlab.models.shape import GqaShape
 from glmlab.plans.space import Plan
 from glmlab.ranks.stages import pipeline_stages
+from glmlab.units import counted
 
 
 def remarks_on(plan: Plan, found: Fit) -> Iterator[str]:

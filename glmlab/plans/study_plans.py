@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from glmlab.all_reduce_time import AllReduceTime, all_reduce_plan
 from glmlab.decode.prediction import Prediction
+from glmlab.dimension import same_value
 from glmlab.errors import InputError
 from glmlab.gpus import Gpu
-from glmlab.knobs import Params, in_words, params_key, same_value
+from glmlab.knobs import Params, in_words, params_key
 from glmlab.measurement import PointMeasurement, find_metric
 from glmlab.plans.measured_plan import MeasuredPlan, MeasuredPoint, MeasuredTrial
 from glmlab.plans.space import Plan

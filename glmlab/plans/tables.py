@@ -14,6 +14,7 @@ from rich.text import Text
 from glmlab.decode.prediction import TERMS, PredictedPoint, Range
 from glmlab.decode.tables import number, span
 from glmlab.footprint.part import amount
+from glmlab.units import counted
 
 if TYPE_CHECKING:
     from glmlab.plans.judged import JudgedPlan
@@ -187,11 +188,9 @@ def _verdict(found: RankedPlans) -> str:
     if best is None:
         return f"no plan is possible on {found.count} x {found.gpu.name}"
     rivals = sum(each.may_be_best for each in found.possible) - best.may_be_best
-    doubt = f"; {rivals} other{'s' if rivals > 1 else ''} might be as fast" if rivals else ""
+    doubt = f"; {counted(rivals, 'other')} might be as fast" if rivals else ""
     count = len(found.possible)
-    return (
-        f"{count} plan{'s' if count > 1 else ''} possible, {best.plan.label} the fastest as predicted{doubt}"
-    )
+    return f"{counted(count, 'plan')} possible, {best.plan.label} the fastest as predicted{doubt}"
 
 
 def _title(found: RankedPlans) -> str:

@@ -8,10 +8,11 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, model_validator
 
+from glmlab.dimension import same_value
 from glmlab.engines.base import EngineState, KnobStatus
 from glmlab.errors import InputError, RecordingError
 from glmlab.knob_table import KNOBS, knob
-from glmlab.knobs import Params, same_value, word
+from glmlab.knobs import Params, word
 from glmlab.names import did_you_mean
 from glmlab.recipe import Recipe
 from glmlab.workload import Workload

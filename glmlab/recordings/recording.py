@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from glmlab.dimension import same_value
 from glmlab.errors import RecordingError
-from glmlab.knobs import Params, params_key, same_value, word
+from glmlab.knobs import Params, params_key, word
 from glmlab.measurement import Measurement
 from glmlab.recordings.header import RecordingHeader, Value
 

@@ -13,7 +13,8 @@ from glmlab import figures
 from glmlab.figures.trials import word
 from glmlab.report.elements import Html, clip, folded, table, tag
 from glmlab.report.material import Material
-from glmlab.report.words import count, digits
+from glmlab.report.words import digits
+from glmlab.units import counted
 
 _MOST_CELL = 80  # characters of one cell
 _TRANSPARENT = "rgba(0,0,0,0)"
@@ -93,7 +94,7 @@ class Chart:
             else f"the first {most_rows:,} of {len(rows):,} rows; every trial is in the CSV file"
         )
         return folded(
-            f"as a table, {count(len(rows), 'row')}",
+            f"as a table, {counted(len(rows), 'row')}",
             # Open until a script folds it: without one it is all there is to see.
             table(
                 heads,

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from glmlab.dimension import same_value
 from glmlab.errors import InputError
 from glmlab.export.outcome import Outcome, outcome_of
-from glmlab.knobs import Params, same_value
+from glmlab.knobs import Params
 from glmlab.plans.beside_measured import PredictedBesideMeasured, beside_measured
 from glmlab.storage import StudyStore
 from glmlab.study_spec import StudySpec

@@ -9,10 +9,10 @@ from typing import Any
 
 from glmlab.report.elements import Child, Html, code_block, facts, folded, listing, section, tag
 from glmlab.report.material import Material
-from glmlab.report.words import count, in_a_row
+from glmlab.report.words import in_a_row
 from glmlab.storage import StudyStore
 from glmlab.storage_url import shown
-from glmlab.units import format_bytes
+from glmlab.units import counted, format_bytes
 from glmlab.yaml_text import dump_yaml
 
 _MOST_RUNS = 10
@@ -165,8 +165,8 @@ def _limits(material: Material) -> list[str]:
     verdict = found.verdict
     if verdict is not None and verdict.low is not None:
         notes.append(
-            f"the interval covers what {count(verdict.rounds, 'round')} of visits on one machine differed by;"
-            " another machine, driver or version is not in it"
+            f"the interval covers what {counted(verdict.rounds, 'round')} of visits on one machine differed"
+            " by; another machine, driver or version is not in it"
         )
     if material.best is not None and material.best.same_tokens is not None:
         notes.append(

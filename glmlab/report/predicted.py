@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from glmlab.plans.beside_tables import WORDS, caption, plan_heads, plan_rows, point_heads, point_rows, reasons
 from glmlab.report.elements import Html, clip, folded, listing, section, table, tag
 from glmlab.report.material import Material
-from glmlab.report.words import count
+from glmlab.units import counted
 
 _MOST_ROWS = 120
 _MOST_REASON = 300
@@ -34,7 +34,7 @@ def predicted(material: Material) -> Html | None:
         _table(
             plan_heads(found), list(plan_rows(found)), "plans", caption(found), (0,) if found.measured else ()
         ),
-        folded(f"point by point, {count(len(points), 'row')}", _table(point_heads(found), points, "points"))
+        folded(f"point by point, {counted(len(points), 'row')}", _table(point_heads(found), points, "points"))
         if points
         else None,
         listing(clip(line, _MOST_REASON) for line in (*reasons(found), *found.notes)),
@@ -49,7 +49,7 @@ def _table(
     marked: Sequence[int] = (),
 ) -> Html:
     left = len(rows) - _MOST_ROWS
-    more = f"{count(left, 'row')} more: glmlab show --predicted." if left > 0 else ""
+    more = f"{counted(left, 'row')} more: glmlab show --predicted." if left > 0 else ""
     return table(
         [head if place < WORDS else f">{head}" for place, head in enumerate(heads)],
         [[clip(cell, _MOST_CELL) for cell in row] for row in rows[:_MOST_ROWS]],

@@ -8,9 +8,10 @@ from glmlab.figures.quantity import times
 from glmlab.measurement import METRICS, Measurement
 from glmlab.report.elements import Child, Html, fragment, section, table, tag
 from glmlab.report.material import Material
-from glmlab.report.words import count, interval, meaning, quantity, spread
+from glmlab.report.words import interval, meaning, quantity, spread
 from glmlab.stats import Verdict, judge
 from glmlab.trial_record import Visit
+from glmlab.units import counted
 
 Value = Callable[[Measurement], float | None]
 
@@ -37,15 +38,15 @@ def sureness(material: Material, chart: Child = None) -> Html | None:
 
 def _method(material: Material, verdict: Verdict | None) -> str:
     first = (
-        f"The search's own numbers do not count: the best of {count(len(material.records), 'trial')} was"
+        f"The search's own numbers do not count: the best of {counted(len(material.records), 'trial')} was"
         " picked for luck too. So baseline and best were visited again, in turn, each state entered anew, and"
         " compared round by round, which cancels slow drift of clocks and temperature."
     )
     if verdict is None or verdict.low is None:
         return f"{first} The confirmation is not complete yet."
     return (
-        f"{first} The interval is Student's t over the logarithms of {count(verdict.rounds, 'ratio')}; a win"
-        " needs all of it on the better side of 1."
+        f"{first} The interval is Student's t over the logarithms of {counted(verdict.rounds, 'ratio')}; a"
+        " win needs all of it on the better side of 1."
     )
 
 
@@ -100,7 +101,7 @@ def _metrics(material: Material) -> Html:
         ("what", ">baseline", ">best", ">best / baseline", "better is"),
         rows,
         label="all metrics of baseline and best",
-        caption=f"median of {count(len(material.rounds), 'visit')} each (lowest to highest); ratio with its"
+        caption=f"median of {counted(len(material.rounds), 'visit')} each (lowest to highest); ratio with its"
         " 95% interval. Only the first line was asked: of twenty others one would be off 1 by chance alone.",
         marked=(0,),
     )

@@ -11,9 +11,9 @@ from glmlab.knobs import in_words
 from glmlab.measurement import METRICS
 from glmlab.report.elements import Child, Html, clip, code_block, folded, fragment, section, table, tag
 from glmlab.report.material import Material
-from glmlab.report.words import count, digits, in_a_row
+from glmlab.report.words import digits, in_a_row
 from glmlab.trial_record import TrialRecord
-from glmlab.units import format_duration
+from glmlab.units import counted, format_duration
 
 _MOST_ROWS = 120
 _MOST_KINDS = 25  # of failures
@@ -42,7 +42,7 @@ def trials(material: Material) -> Html:
     return section(
         "trials",
         "Trials",
-        tag("p", f"{count(len(records), 'trial')}. ", _button(material)),
+        tag("p", f"{counted(len(records), 'trial')}. ", _button(material)),
         table(
             (">trial", "status", *(f">{_head(name)}" for name in material.spec.objective), ">same tokens",
              *names, "engine", ">took"),
@@ -153,7 +153,7 @@ def failures(material: Material) -> Html | None:
         "What failed, and why",
         tag("p", "A trial that fails is data: a setting that this machine does not take."),
         *(_kind(status, reason, same) for (status, reason), same in ordered[:_MOST_KINDS]),
-        tag("p", f"{count(left, 'other reason')}: in the CSV file.") if left > 0 else None,
+        tag("p", f"{counted(left, 'other reason')}: in the CSV file.") if left > 0 else None,
     )
 
 
@@ -168,7 +168,7 @@ def _kind(status: str, reason: str, same: Sequence[TrialRecord]) -> Html:
         tag("h3", f"{status}: {clip(reason or 'no reason was stored', _MOST_HEADING)}"),
         tag(
             "p",
-            f"{count(len(same), 'trial')}: {numbers}. The first: {in_words(same[0].params) or 'no knobs'}.",
+            f"{counted(len(same), 'trial')}: {numbers}. The first: {in_words(same[0].params) or 'no knobs'}.",
         ),
         folded("the whole reason", code_block(reason, most=_MOST_LOG))
         if len(reason) > _MOST_HEADING

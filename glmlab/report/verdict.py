@@ -11,9 +11,9 @@ from glmlab.measurement import METRICS
 from glmlab.report.elements import Html, facts, fragment, tag
 from glmlab.report.material import Material
 from glmlab.report.origin import in_short
-from glmlab.report.words import count, interval, meaning, quantity, spread
+from glmlab.report.words import interval, meaning, quantity, spread
 from glmlab.stats import Verdict
-from glmlab.units import format_duration
+from glmlab.units import counted, format_duration
 
 _SURE = "how sure is it?"
 _TICKS = (
@@ -60,7 +60,7 @@ def say(material: Material) -> Said:
         return Said(
             "keep the default",
             "tie",
-            f"Keep the default: none of {count(len(material.records), 'trial')} was better than the"
+            f"Keep the default: none of {counted(len(material.records), 'trial')} was better than the"
             f" baseline ({in_words(best.params)}).",
         )
     came = f"{meaning(verdict.metric)} is {_how_much(verdict)}{_of_evidence(material)}"
@@ -80,7 +80,7 @@ def _how_much(verdict: Verdict) -> str:
         return f"{much} (one round, no interval)"
     return (
         f"{much} ({verdict.confidence:.0%} interval {times(verdict.low)[1:]} to {times(verdict.high)[1:]},"
-        f" {count(verdict.rounds, 'round')})"
+        f" {counted(verdict.rounds, 'round')})"
     )
 
 
@@ -144,12 +144,12 @@ def _first_facts(material: Material, verdict: Verdict | None) -> Html:
             if (value := pair[side].measurement.value(metric, spec.effective_workload)) is not None
         ]
         if values:
-            said = f"{spread(metric, values)}, {count(len(values), 'visit')}"
+            said = f"{spread(metric, values)}, {counted(len(values), 'visit')}"
         else:
             alone = record.measurement.value(metric, spec.effective_workload)
             said = "" if alone is None else f"{quantity(metric, alone)}, one visit in the search, no spread"
         pairs.append((f"{label}, {meaning(metric)}, {found.evidence}", said))
-    counts = [count(number, status, status) for status, number in found.trials.items() if number]
+    counts = [counted(number, status, status) for status, number in found.trials.items() if number]
     spent = sum(record.cost.total_s for record in material.records) + found.cost_s.confirm
     return facts(
         [
@@ -198,7 +198,7 @@ def strip(material: Material, verdict: Verdict) -> Html | None:
             "figcaption",
             fragment(
                 f"Best over baseline, {meaning(verdict.metric)}, {better}: bar = {verdict.confidence:.0%}"
-                f" interval of the mean, line in it = mean, circles = the {count(len(ratios), 'round')};"
+                f" interval of the mean, line in it = mean, circles = the {counted(len(ratios), 'round')};"
                 f" {material.summary.evidence}. ",
                 tag("a", _SURE, href="#sure"),
             ),

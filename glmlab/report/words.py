@@ -50,11 +50,6 @@ def interval(verdict: Verdict) -> str:
     return f"{times(verdict.ratio)} ({times(verdict.low)[1:]} to {times(verdict.high)[1:]})"
 
 
-def count(number: int, noun: str, plural: str = "") -> str:
-    """A number of things."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
-
-
 def in_a_row(items: Sequence[object]) -> str:
     """Items as a sentence lists them."""
     texts = [f"{item:,}" if isinstance(item, int) else str(item) for item in items]

@@ -147,7 +147,7 @@ def _needed(facts: dict[str, Any]) -> str | None:
 
 
 def _major(facts: dict[str, Any]) -> int | None:
-    return None if facts["gpu"] is None else int(facts["gpu"].capability.split(".")[0])
+    return None if facts["gpu"] is None else facts["gpu"].capability_major
 
 
 @_predicate(reads=("attention_backend", "serving_engine"), says=("near",))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from glmlab.errors import RecipeError
 from glmlab.models.model import Model
+from glmlab.models.quant_config import block_sides
 from glmlab.ranks.weights import recipe_layout
 from glmlab.recipe import Recipe
 
@@ -59,11 +60,4 @@ def expert_weights(recipe: Recipe, model: Model) -> ExpertWeights:
 
 def _block(config: Mapping[str, Any] | None) -> tuple[int, int]:
     said = (config or {}).get("quantization_config")
-    sides = said.get("weight_block_size") if isinstance(said, Mapping) else None
-    if (
-        isinstance(sides, list)
-        and len(sides) == 2
-        and all(isinstance(side, int) and side > 0 for side in sides)
-    ):
-        return sides[0], sides[1]
-    return _BLOCK
+    return block_sides(said.get("weight_block_size") if isinstance(said, Mapping) else None) or _BLOCK

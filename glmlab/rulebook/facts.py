@@ -156,7 +156,7 @@ def facts_of(recipe: Recipe, gpu: Gpu | None, count: int, versions: Mapping[str,
     facts: Facts = dict(recipe.__dict__)
     if recipe.serving_engine == "vllm":
         facts |= as_vllm_spells(recipe)
-    facts["ranks"] = recipe.tensor_parallel * recipe.pipeline_parallel * recipe.data_parallel
+    facts["ranks"] = recipe.ranks
     known = _of_model(find_model(recipe.model))
     facts.update(known.facts)
     facts["shape"], facts["config"] = known.shape, known.config
@@ -172,7 +172,7 @@ def facts_of(recipe: Recipe, gpu: Gpu | None, count: int, versions: Mapping[str,
         facts["gpu.count"] = count
         facts["gpu.memory_gb"] = gpu.memory_bytes / 1e9
         facts["gpu.sms"] = gpu.sms
-        chosen = attention_backend(recipe, facts.get("model.attention"), int(gpu.capability.split(".")[0]))
+        chosen = attention_backend(recipe, facts.get("model.attention"), gpu.capability_major)
         if chosen is not None:
             facts["attention.backend"] = chosen
     elif facts["attention_backend"] is not None and recipe.serving_engine == "vllm":

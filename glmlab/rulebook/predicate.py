@@ -1,4 +1,8 @@
-"""Named arithmetic, and where it is registered."""
+"""Arithmetic that rules refer to by name (``holds:``), what a table of facts cannot say; and its register.
+
+A predicate gets all facts and gives what it found, under names that the rule's texts and change may use;
+an empty mapping where all is well; ``None`` where a number that it needs is not known.
+"""
 
 from __future__ import annotations
 

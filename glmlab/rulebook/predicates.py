@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from glmlab.rulebook import arithmetic, backends
+from glmlab.rulebook import arithmetic, backends, division, shared_memory
 from glmlab.rulebook.predicate import PREDICATES, Predicate
 
 __all__ = ["PREDICATES", "Predicate"]
 
-_REGISTERING = (arithmetic, backends)
+_REGISTERING = (arithmetic, backends, division, shared_memory)

@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from glmlab.rules import change_text
+from glmlab.rules import change_text, summed_up
 
 if TYPE_CHECKING:
     from glmlab.recipe import Recipe
@@ -50,17 +50,9 @@ def findings_list(found: Findings, recipe: Recipe, target: CheckTarget, versions
             lines.append(Text(f"change: {change_text(each.change)}", style="cyan"))
         lines.append(Text(f"source: {each.source}", style="dim"))
         parts.append(Padding(Group(*lines), (0, 0, 0, 4)))
-    counts = {name: sum(each.severity == name for each in found) for name in _STYLE}
-    said = ", ".join(_counted(count, name) for name, count in counts.items() if count) or "nothing to say"
-    verdict = "will not run as it is" if found.blocked else "no rule keeps it from running"
     parts.append(Text("whether it fits the memory: glmlab fit", style="dim"))
-    parts.append(Text(f"{said}: {verdict}", style="bold red" if found.blocked else "bold"))
+    parts.append(Text(summed_up(found), style="bold red" if found.blocked else "bold"))
     return Group(*parts)
-
-
-def _counted(count: int, severity: str) -> str:
-    word = {"blocks": "block", "warns": "warning", "notes": "note"}[severity]
-    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def rules_table(rules: Sequence[Rule]) -> RenderableType:

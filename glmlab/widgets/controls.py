@@ -11,7 +11,7 @@ import ipywidgets as W
 from glmlab.knobs import in_words
 from glmlab.session import Action, Session, SessionState, SessionStatus
 from glmlab.study_run import grown
-from glmlab.widgets.engine_gate import EngineGate
+from glmlab.widgets.engine_gate import EngineGate, may_start
 from glmlab.widgets.field_values import seconds
 from glmlab.widgets.notice import Notice
 from glmlab.widgets.painter import wake
@@ -173,9 +173,7 @@ class Controls(W.VBox):
 
     def _steer(self, session: Session, action: Action) -> None:
         if action == "start":
-            # A replay starts nothing that could be in the way of another engine.
-            free = self._gate is None or session.spec.is_replayed
-            if free or (self._gate is not None and self._gate.passes(lambda: self._clicked("start"))):
+            if may_start(session.spec, self._gate, lambda: self._clicked("start")):
                 session.start()
         elif action == "pause":
             session.pause()

@@ -8,8 +8,17 @@ from typing import Any
 
 import ipywidgets as W
 
+from glmlab.study_spec import StudySpec
 from glmlab.widgets.notice import Notice
 from glmlab.widgets.style import show
+
+
+def may_start(spec: StudySpec, gate: EngineGate | None, then: Callable[[], Any]) -> bool:
+    """Whether a study may start its engine now; if not, the gate asks, and does ``then`` once it may.
+
+    A replay starts nothing that could be in the way of another engine.
+    """
+    return gate is None or spec.is_replayed or gate.passes(then)
 
 
 class EngineGate(W.VBox):

@@ -31,7 +31,7 @@ def whole_numbers(name: str, text: str) -> list[int]:
 
 
 def listed_names(text: str) -> list[str]:
-    """Names with commas between them."""
+    """What stands between commas, be it names or values."""
     return [item.strip() for item in text.split(",") if item.strip()]
 
 

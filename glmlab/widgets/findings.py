@@ -11,7 +11,7 @@ import ipywidgets as W
 
 from glmlab.recipe import Recipe
 from glmlab.rulebook.predicates import PREDICATES
-from glmlab.rules import Finding, Rule, change_text, load_rules
+from glmlab.rules import Finding, Rule, change_text, load_rules, summed_up
 from glmlab.widgets.action_slot import ActionSlot
 from glmlab.widgets.style import framed, html, stylesheet
 
@@ -52,13 +52,7 @@ def finding_html(finding: Finding, field: str | None = None) -> str:
 
 def summary(findings: Sequence[Finding]) -> str:
     """How many of which kind, and what that means, in one line."""
-    counts = {name: sum(each.severity == name for each in findings) for name in _WORD}
-    words = {"blocks": "block", "warns": "warning", "notes": "note"}
-    said = [f"{n} {words[name]}{'' if n == 1 else 's'}" for name, n in counts.items() if n]
-    if not said:
-        return "No rule has anything to say."
-    verdict = "will not run as it is" if counts["blocks"] else "no rule keeps it from running"
-    return f"{', '.join(said)}: {verdict}."
+    return f"{summed_up(findings)}." if findings else "No rule has anything to say."
 
 
 def field_of(finding: Finding, recipe: Recipe) -> str | None:

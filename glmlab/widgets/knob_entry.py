@@ -12,6 +12,7 @@ from glmlab.errors import KnobError, StudyError
 from glmlab.knob_table import Knob
 from glmlab.knobs import word
 from glmlab.recipe import Recipe
+from glmlab.widgets.field_values import listed_names
 from glmlab.yaml_text import parse_yaml
 
 How = Literal["values", "range", "range, logarithmic", "as YAML"]
@@ -65,7 +66,7 @@ class KnobEntry:
             return {"low": self.low, "high": self.high, **step}
         if self.how == "range, logarithmic":
             return {"low": self.low, "high": self.high, "log": True}
-        return [_value(knob, item) for item in _items(self.text)]
+        return [_value(knob, item) for item in listed_names(self.text)]
 
 
 def suggested(knob: Knob, recipe: Recipe, status: KnobStatus | None = None) -> str:
@@ -87,10 +88,6 @@ def suggested(knob: Knob, recipe: Recipe, status: KnobStatus | None = None) -> s
     near = (now // 4, now // 2, now) if knob.lowers_only else (now // 2, now, now * 2)
     kept = [value for value in near if value > 0 and (status is None or status.allows(value))]
     return ", ".join(map(str, kept or [now]))
-
-
-def _items(text: str) -> list[str]:
-    return [item.strip() for item in text.split(",") if item.strip()]
 
 
 def _value(knob: Knob, item: str) -> bool | int | str:

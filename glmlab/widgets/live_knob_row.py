@@ -7,9 +7,9 @@ from typing import Any
 
 import ipywidgets as W
 
+from glmlab.dimension import same_value
 from glmlab.engines.base import KnobStatus
 from glmlab.errors import KnobError, RecipeError
-from glmlab.knobs import same_value
 from glmlab.widgets.recipe_fields import RecipeField
 from glmlab.widgets.style import LABEL_WIDTH, framed, html, show
 

@@ -17,11 +17,6 @@ def metric_for(*measurements: Measurement) -> str:
     return "device_ms" if points and all(point.device_step_ms for point in points) else "tpot_ms"
 
 
-def samples_of(point: PointMeasurement, metric: str) -> Sequence[float]:
-    """The raw samples that a metric is the median of."""
-    return (point.device_step_ms or []) if metric == "device_ms" else point.token_gap_ms
-
-
 def headline(measurement: Measurement) -> PointMeasurement:
     """The point that is told in words: the longest context, and of its batches the smallest."""
     return max(measurement.points, key=lambda point: (point.context, -point.batch))
@@ -56,7 +51,7 @@ def result_line(this: Round, former: Round | None) -> str:
     before = _same_point(former, point)
     was = f"{format_ms(_median(before, metric))} before, " if before else ""
     ratio = f" (× {now / _median(before, metric):.3g})" if before and _median(before, metric) else ""
-    spread = samples_of(point, metric)
+    spread = METRICS[metric].samples_of(point)
     where = f"at {point.context:,} tokens of context and batch {point.batch}"
     low, high = (format_ms(quantile(spread, share)) for share in (0.1, 0.9))
     sure = f"p10 to p90 {low} to {high} of {len(spread)} samples ({this.measurement.evidence})"
@@ -87,7 +82,7 @@ def history_columns(rounds: Sequence[Round]) -> Mapping[str, Sequence[Any]]:
     points = [headline(each.measurement) for each in newest]
     formers = [*reversed(rounds[:-1]), None] if rounds else []
     reports = [each.report if each.report and each.report.changed else None for each in newest]
-    samples = [samples_of(point, metric) for point in points]
+    samples = [METRICS[metric].samples_of(point) for point in points]
     return {
         "#": [each.number for each in newest],
         "settings": [settings_text(each, former) for each, former in zip(newest, formers, strict=True)],
@@ -114,4 +109,4 @@ def _same_point(former: Round | None, point: PointMeasurement) -> PointMeasureme
 
 
 def _median(point: PointMeasurement, metric: str) -> float:
-    return quantile(samples_of(point, metric), 0.5)
+    return quantile(METRICS[metric].samples_of(point), 0.5)

@@ -7,7 +7,8 @@ from typing import Any
 
 import ipywidgets as W
 
-from glmlab.knobs import Dimension, KnobSpace, Params, Value, word
+from glmlab.dimension import Dimension, Value
+from glmlab.knobs import KnobSpace, Params, word
 from glmlab.widgets.style import html
 
 _MOST_LISTED = 64

@@ -19,7 +19,7 @@ from glmlab.ticker import Worker
 from glmlab.widgets.board_charts import rounds_of
 from glmlab.widgets.chart_box import ChartBox
 from glmlab.widgets.dashboard_row import DashboardRow
-from glmlab.widgets.engine_gate import EngineGate
+from glmlab.widgets.engine_gate import EngineGate, may_start
 from glmlab.widgets.field import text_input
 from glmlab.widgets.notice import Notice
 from glmlab.widgets.painter import Painter, wake
@@ -217,8 +217,7 @@ class Results(W.VBox):
         if session is None:
             return
         self.notice.clear()
-        is_real = not session.spec.is_replayed
-        if self._gate is not None and is_real and not self._gate.passes(self.confirm_again):
+        if not may_start(session.spec, self._gate, self.confirm_again):
             return
         summary = session.summary()
         if summary is None or summary.verdict is None:

@@ -12,6 +12,7 @@ from glmlab.errors import RecipeError
 from glmlab.memory import known_model
 from glmlab.recipe import Recipe
 from glmlab.rules import Finding, apply_fix
+from glmlab.units import counted
 from glmlab.widgets.field_row import FieldRow
 from glmlab.widgets.findings import field_of
 from glmlab.widgets.notice import Notice
@@ -228,7 +229,7 @@ class SettingsForm(W.VBox):
             words = [
                 f"{len(names)} settings",
                 f"{sum(name in differs for name in names)} set",
-                f"{findings} finding{'' if findings == 1 else 's'}" if findings else "",
+                counted(findings, "finding") if findings else "",
                 f"{wrong} not valid" if wrong else "",
             ]
             section.say(", ".join(word for word in words if word))

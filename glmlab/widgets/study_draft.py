@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from glmlab.engines.base import KnobStatus
-from glmlab.errors import InputError, KnobError
+from glmlab.engines.live_knobs import check_dimension
+from glmlab.errors import InputError
 from glmlab.knob_table import KNOBS
 from glmlab.knobs import KnobSpace
 from glmlab.plan_list import PLANS
 from glmlab.recipe import Recipe
 from glmlab.study_spec import Confirm, StudySpec
+from glmlab.units import counted
 from glmlab.widgets.field_values import bounds, budget, listed_names, study_name, whole_numbers, with_contexts
 from glmlab.widgets.knob_entry import KnobEntry
 from glmlab.widgets.study_text import recipe_value, study_text
@@ -186,21 +188,13 @@ class StudyDraft:
     def _check(self, name: str, body: Any, status: KnobStatus | None) -> None:
         """What a study would be refused for, some only after its engine has started."""
         space = KnobSpace.parse({name: body}, self.recipe)
+        space.check_highest(self.recipe)
         dimension, own = space[name], getattr(self.recipe, name)
-        if dimension.knob.lowers_only and own is None:
-            raise KnobError(
-                f"space.{name}: the recipe leaves it to vLLM; name its default in the recipe, since an engine"
-                " must start with the highest value of the space"
-            )
         if own is not None:
             space.with_value(name, own)
         if status is None or dimension.knob.lowers_only:
             return  # a limit is raised by starting the engine with the highest value
-        if not status.live:
-            raise KnobError(f"space.{name}: this engine cannot change it: {status.why}")
-        for value in (dimension.low, dimension.high) if dimension.is_range else dimension.values:
-            if not status.allows(value):
-                raise KnobError(f"space.{name} = {value!r}: this engine allows {status.allowed}")
+        check_dimension(dimension, status)
 
 
 @dataclass(frozen=True)
@@ -230,9 +224,9 @@ class Judged:
         points = space.upper_count
         plans = space.plan_count
         conditional = any(d.when for d in space)
-        words = f"{'at most ' if conditional else ''}{points:,} point{_s(points)}"
+        words = f"{'at most ' if conditional else ''}{counted(points, 'point')}"
         words += f" in {plans:,} plans, each an engine of its own" if plans > 1 else ", one engine"
-        words += f"; each is measured at {_count(len(self.spec.workload.points), 'point')} of the workload"
+        words += f"; each is measured at {counted(len(self.spec.workload.points), 'point')} of the workload"
         if trials is not None:
             share = "all of them" if trials >= points else f"{trials:,} of them"
             words += f". The budget measures {share}"
@@ -261,11 +255,3 @@ def _without_defaults(data: dict[str, Any]) -> dict[str, Any]:
 def _shortened(error: InputError) -> str:
     """The line without the names of files that there are none of, nor of the field it stands beside."""
     return re.sub(r"^(study|workload|recipe \S+): (?=\S)", "", str(error))
-
-
-def _s(count: int) -> str:
-    return "" if count == 1 else "s"
-
-
-def _count(count: int, what: str) -> str:
-    return f"{count:,} {what}{_s(count)}"

@@ -19,8 +19,9 @@ from glmlab.storage import DEFAULT_URL
 from glmlab.study_spec import StudySpec
 from glmlab.theme import Theme
 from glmlab.ticker import Worker
+from glmlab.units import counted
 from glmlab.widgets.board import Board
-from glmlab.widgets.engine_gate import EngineGate
+from glmlab.widgets.engine_gate import EngineGate, may_start
 from glmlab.widgets.known_reach import Reach, probed_reach
 from glmlab.widgets.notice import Notice
 from glmlab.widgets.painter import Painter
@@ -156,7 +157,7 @@ class Sweep(W.VBox):
         judged = self.editor.judged
         self.file.show(self.editor.draft.study.strip(), judged.text, self.editor.refusals)
         count = len(self.editor.refusals)
-        fields = f"{count} field{'' if count == 1 else 's'} to mend: see what is marked as refused above."
+        fields = f"{counted(count, 'field')} to mend: see what is marked as refused above."
         if set(self.editor.refusals) == {"space"} and not self.editor.space.entries:
             fields = "Choose what the study moves: tick at least one knob above."
         self.grid.value = framed(
@@ -203,7 +204,7 @@ class Sweep(W.VBox):
             raise SessionError(f"study {session.name!r} runs here; stop it before another one is started")
         if self._is_starting:
             return
-        if self._gate is not None and not spec.is_replayed and not self._gate.passes(self.start):
+        if not may_start(spec, self._gate, self.start):
             return
         self._is_starting = True
         self.paint()

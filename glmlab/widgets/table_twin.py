@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from glmlab.figures.quantity import digits
+from glmlab.units import counted
+
 MOST_ROWS = 50
 _SHORT = 40  # characters
 
@@ -54,22 +57,14 @@ def cell(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        if math.isnan(value):
-            return ""
-        return (
-            f"{value:,.0f}"
-            if abs(value) >= 1000
-            else f"{value:.4g}"
-            if abs(value) >= 1e-4 or not value
-            else f"{value:.6f}"
-        )
+        return "" if math.isnan(value) else digits(value)
     return str(value)
 
 
 def _caption(caption: str, shown: int, total: int, *, newest: bool) -> str:
     lead = f"{caption}: " if caption else ""
     if shown == total:
-        return f"{lead}{total:,} row{'' if total == 1 else 's'}"
+        return f"{lead}{counted(total, 'row')}"
     return f"{lead}the {'last' if newest else 'first'} {shown} of {total:,} rows"
 
 

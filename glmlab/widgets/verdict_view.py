@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from glmlab.dimension import same_value
 from glmlab.figures.quantity import Spread, whole_spread, with_unit
 from glmlab.knob_table import KNOBS
-from glmlab.knobs import same_value, word
+from glmlab.knobs import word
 from glmlab.session import SessionStatus
 from glmlab.study_spec import StudySpec
 from glmlab.summary import Point, Summary, took

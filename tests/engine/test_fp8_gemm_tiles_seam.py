@@ -14,7 +14,7 @@ from vllm.model_executor.kernels.linear.scaled_mm.triton import TritonFp8BlockSc
 from vllm.model_executor.layers.quantization.utils import fp8_utils
 from vllm.model_executor.layers.quantization.utils.quant_utils import GroupShape
 
-from glmlab.live import forced, fp8_gemm_tiles
+from glmlab.live import forced, fp8_gemm_tiles, tile_seam
 from glmlab.live.fp8_gemm_tiles import Fp8GemmTiles, refusal
 from glmlab.tiles import Tile, TileTable
 
@@ -46,7 +46,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     monkeypatch.setattr(fp8_utils, "_w8a8_triton_block_scaled_mm", recorder)
     lookup = fp8_utils.get_w8a8_block_fp8_configs
     monkeypatch.setattr(fp8_utils, "get_w8a8_block_fp8_configs", getattr(lookup, "glmlab_wraps", lookup))
-    monkeypatch.setattr(fp8_gemm_tiles, "device_limits", lambda _device: {"shared_memory_bytes": 232_448})
+    monkeypatch.setattr(tile_seam, "device_limits", lambda _device: {"shared_memory_bytes": 232_448})
     forced.reset({})
     yield recorder
     forced.reset({})

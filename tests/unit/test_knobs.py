@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from glmlab.dimension import Dimension, same_value
 from glmlab.errors import KnobError
 from glmlab.knob_table import KNOBS, knob
-from glmlab.knobs import Dimension, KnobSpace, params_key, same_value
+from glmlab.knobs import KnobSpace, params_key
 from glmlab.recipe import Recipe
 
 RECIPE = Recipe.parse({"name": "unit", "model": "tiny/glm4-moe"})
