@@ -64,7 +64,7 @@ class Stepper(Protocol):
     def vocab_size(self) -> int: ...
     @property
     def device_tokens(self) -> int:
-        """Further decode steps to run under the device clock; 0 without a device."""
+        """Tokens of each request to go on for under the device clock; 0 without a device."""
 
     @property
     def frozen_objects(self) -> int:
@@ -208,12 +208,20 @@ def _run(engine: Stepper, prompts: list[list[int]], max_tokens: int, *, device: 
 
 
 def _device_steps(engine: Stepper) -> DeviceTime:
-    """Step on under the device clock; wall times of these steps are not used."""
+    """Step on under the device clock; wall times of these steps are not used.
+
+    An engine that schedules ahead has launched a part of the first step before the clock ran, and one with
+    a pipeline returns from every other step empty-handed: so what lies between two steps that delivered
+    tokens is a step.
+    """
     ends_ns: list[int] = []
+    idle = 0
     engine.start_device_clock()
-    while engine.has_unfinished() and len(ends_ns) < engine.device_tokens - 1:
-        engine.step()
-        ends_ns.append(time.time_ns())
+    while engine.has_unfinished() and len(ends_ns) < engine.device_tokens - 1 and idle <= _MAX_IDLE_STEPS:
+        delivered = any(output.new_tokens for output in engine.step())
+        idle = 0 if delivered else idle + 1
+        if delivered:
+            ends_ns.append(time.time_ns())
     return engine.stop_device_clock(ends_ns)
 
 

@@ -39,8 +39,8 @@ class PointMeasurement(_Record):
     cached_tokens : list of int
         Prompt tokens of each request that came from the prefix cache.
     device_step_ms : list of float or None
-        Device time of further decode steps: kernel time summed by the profiler on the rank that has
-        most to compute. ``None`` where there is no device.
+        Device time of further decode steps that delivered tokens: kernel time summed by the profiler on
+        the rank that has most to compute. ``None`` where there is no device.
     device_compute_ms : list of float or None
         The same without collectives, whose kernels wait for other ranks and so move with their hosts.
         ``None`` where there were none.
@@ -222,10 +222,19 @@ class Metric(BaseModel):
     samples_of: Callable[[PointMeasurement], Sequence[float]] = lambda _: ()
 
 
-def _compute_ms(point: PointMeasurement) -> list[float] | None:
+def _device_ms(point: PointMeasurement) -> Sequence[float]:
+    """Whole device time of each step; a pipeline's empty steps, which the first recordings have, are none."""
+    return [sample for sample in point.device_step_ms or () if sample]
+
+
+def _compute_ms(point: PointMeasurement) -> Sequence[float]:
     if "collectives" in (point.device_family_ms or {}):
-        return point.device_compute_ms  # not kept by versions that did not know it
-    return point.device_step_ms
+        return point.device_compute_ms or ()  # not kept by versions that did not know it
+    return _device_ms(point)
+
+
+def _median(samples: Sequence[float]) -> float | None:
+    return quantile(samples, 0.5) if samples else None
 
 
 _METRICS = (
@@ -252,14 +261,15 @@ _METRICS = (
         name="device_ms",
         unit="ms",
         help="device time of a decode step, median",
-        of_point=lambda p: quantile(p.device_step_ms, 0.5) if p.device_step_ms else None,
-        samples_of=lambda p: p.device_step_ms or (),
+        of_point=lambda p: _median(_device_ms(p)),
+        samples_of=_device_ms,
     ),
     Metric(
         name="compute_ms",
         unit="ms",
         help="device time of a decode step without collectives, median",
-        of_point=lambda p: quantile(found, 0.5) if (found := _compute_ms(p)) else None,
+        of_point=lambda p: _median(_compute_ms(p)),
+        samples_of=_compute_ms,
     ),
     Metric(
         name="ttft_ms",
@@ -294,7 +304,7 @@ def kernel_metric(measurements: Iterable[Measurement]) -> str | None:
     device time has in it how far the ranks' hosts are apart.
     """
     points = [point for each in measurements for point in each.points]
-    if not points or not all(point.device_step_ms for point in points):
+    if not points or not all(map(_device_ms, points)):
         return None
     several = any("collectives" in (point.device_family_ms or {}) for point in points)
     return "compute_ms" if several and all(map(_compute_ms, points)) else "device_ms"

@@ -283,7 +283,8 @@ class VllmEngine:
 
         from glmlab.live.device_clock import DEVICE_STEPS
 
-        return 0 if current_platform.is_cpu() else DEVICE_STEPS + 1
+        # One more opens the first whole step, and with the last a request would end.
+        return 0 if current_platform.is_cpu() else DEVICE_STEPS + 2
 
     def submit(self, request_id: str, prompt: list[int], max_tokens: int) -> None:
         from vllm import SamplingParams

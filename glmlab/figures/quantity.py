@@ -13,6 +13,7 @@ from glmlab.measurement import (
     Metric,
     PointMeasurement,
     find_metric,
+    kernel_metric,
     quantile_of_sorted,
 )
 from glmlab.study_spec import StudySpec
@@ -82,8 +83,8 @@ def point_metric(records: Sequence[TrialRecord], spec: StudySpec, metric: str | 
     if metric is not None:
         return check_point_metric(metric)
     measured = [r.measurement for r in records if r.measurement is not None]
-    if measured and all(point.device_step_ms for each in measured for point in each.points):
-        return "device_ms"
+    if (found := kernel_metric(measured)) is not None:
+        return found
     objective = spec.objective[0]
     return "tpot_ms" if METRICS[objective].of_memory else objective
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-DEVICE_STEPS = 8  # further decode steps per measured point
+DEVICE_STEPS = 8  # whole decode steps per measured point, beyond those of the measured pass
 
 # Family -> parts of kernel names, lower case; the first family that matches has the kernel. Names as
 # vLLM 0.26 and 0.32 launch them on Hopper: Triton's own, FlashAttention's, cuBLAS's (nvjet).
@@ -56,19 +56,21 @@ class DeviceClock:
         Parameters
         ----------
         step_ends_ns : list of int
-            Unix time at which the host saw each step end, in ns. A step's result is read back
-            before it ends, so a kernel that started before that belongs to it.
+            Unix time at which the host saw each step end, in ns; the first is where the first whole step
+            begins. A step's result is read back before it ends, so a kernel that started before that
+            belongs to it.
 
         Returns
         -------
         dict
-            ``step_ms``: kernel time of each step. ``collectives_ms``: what of it went into collectives, whose
-            kernels wait for other ranks. ``family_ms``: family -> its mean per step.
+            ``step_ms``: kernel time of each step, one less than ends. ``collectives_ms``: what of it went
+            into collectives, whose kernels wait for other ranks. ``family_ms``: family -> its mean per
+            step.
         """
         torch.accelerator.synchronize()
         self._profiler.__exit__(None, None, None)
-        steps = len(step_ends_ns)
-        totals_ns, collectives_ns = [0] * (steps + 1), [0] * (steps + 1)
+        ends = len(step_ends_ns)
+        totals_ns, collectives_ns = [0] * (ends + 1), [0] * (ends + 1)  # with what lies before and after
         families_ns: dict[str, int] = defaultdict(int)
         for event in self._profiler.profiler.kineto_results.events():
             if event.device_type() == torch.autograd.DeviceType.CPU:
@@ -78,11 +80,12 @@ class DeviceClock:
             totals_ns[step] += event.duration_ns()
             if family == "collectives":
                 collectives_ns[step] += event.duration_ns()
-            if step < steps:
+            if 0 < step < ends:
                 families_ns[family] += event.duration_ns()
         self._profiler = None
+        steps = max(1, ends - 1)
         return {
-            "step_ms": [round(total / 1e6, 5) for total in totals_ns[:steps]],
-            "collectives_ms": [round(total / 1e6, 5) for total in collectives_ns[:steps]],
+            "step_ms": [round(total / 1e6, 5) for total in totals_ns[1:ends]],
+            "collectives_ms": [round(total / 1e6, 5) for total in collectives_ns[1:ends]],
             "family_ms": {name: round(total / 1e6 / steps, 5) for name, total in sorted(families_ns.items())},
         }

@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from glmlab.knobs import word
-from glmlab.measurement import METRICS, Measurement, PointMeasurement, quantile
+from glmlab.measurement import METRICS, Measurement, PointMeasurement, kernel_metric, quantile
 from glmlab.units import format_duration, format_ms
 from glmlab.widgets.player import Round
 
 
 def metric_for(*measurements: Measurement) -> str:
     """Device time where every point of all has it, since it repeats best; else the time per output token."""
-    points = [point for each in measurements for point in each.points]
-    return "device_ms" if points and all(point.device_step_ms for point in points) else "tpot_ms"
+    return kernel_metric(measurements) or "tpot_ms"
 
 
 def headline(measurement: Measurement) -> PointMeasurement:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
@@ -42,9 +43,10 @@ class TinyEngine:
         device_tokens: int = 0,
         stuck: bool = False,
         one_prompt: bool = False,
+        empty_between: bool = False,
     ) -> None:
         self.clock, self.per_step, self.device_tokens = clock, per_step, device_tokens
-        self.stuck, self.one_prompt = stuck, one_prompt
+        self.stuck, self.one_prompt, self.empty_between = stuck, one_prompt, empty_between
         self.requests: dict[str, Any] = {}
         self.cache: set[tuple[int, ...]] = set()
         self.log: list[str] = []
@@ -60,7 +62,7 @@ class TinyEngine:
     def step(self) -> list[StepOutput]:
         self.log.append("step")
         self.clock.advance(1)
-        if self.stuck:
+        if self.stuck or (self.empty_between and self.log.count("step") % 2):
             return []
         outputs, prefilled = [], False
         for request_id, request in list(self.requests.items()):
@@ -95,7 +97,8 @@ class TinyEngine:
     def stop_device_clock(self, step_ends_ns: list[int]) -> DeviceTime:
         self.log.append("clock off")
         assert step_ends_ns == sorted(step_ends_ns)
-        return DeviceTime([0.5] * len(step_ends_ns), family_ms={"attention": 0.3, "other": 0.2})
+        self.ends_ms = [end / 1e6 for end in step_ends_ns]
+        return DeviceTime([0.5] * (len(step_ends_ns) - 1), family_ms={"attention": 0.3, "other": 0.2})
 
     def memory(self) -> list[WorkerMemory]:
         return [WorkerMemory(rank=0, peak_rss_bytes=1)]
@@ -234,13 +237,35 @@ def test_without_a_device_no_device_time_is_claimed(clock):
 
 
 def test_device_steps_follow_the_measured_ones_and_do_not_count_among_them(clock):
-    engine = TinyEngine(clock, device_tokens=5)
+    engine = TinyEngine(clock, device_tokens=6)
     point = one_point(engine, new_tokens=4)
     assert point.device_step_ms == [0.5] * 4
     assert point.device_family_ms == {"attention": 0.3, "other": 0.2}
     assert len(point.wall_step_ms) == 4
     assert point.elapsed_ms == pytest.approx(4)
     assert engine.log.count("clock on") == engine.log.count("clock off") == 1
+    assert not engine.has_unfinished()
+
+
+def test_a_step_that_delivers_nothing_is_a_part_of_the_next_on_the_device(clock):
+    """A pipeline of two returns from every other step empty-handed."""
+    engine = TinyEngine(clock, device_tokens=6, empty_between=True)
+    point = one_point(engine, new_tokens=4)
+    assert len(point.device_step_ms or []) == 4
+    assert [b - a for a, b in itertools.pairwise(engine.ends_ms)] == pytest.approx([2] * 4)
+
+
+def test_a_device_clock_is_stopped_where_nothing_comes_any_more(clock, monkeypatch):
+    engine = TinyEngine(clock, device_tokens=6)
+    own = engine.start_device_clock
+
+    def stick() -> None:
+        own()
+        engine.stuck = True
+
+    monkeypatch.setattr(engine, "start_device_clock", stick)
+    monkeypatch.setattr(engine, "stop_device_clock", lambda _: DeviceTime([]))
+    assert one_point(engine).device_step_ms == []
     assert not engine.has_unfinished()
 
 
