@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict
 
 from glmlab.recipe import Recipe
 
+_DECIDING = ("NCCL_", "VLLM_ALLREDUCE_", "VLLM_DISABLE_PYNCCL")  # variables that choose a path, or slow it
+
 
 class AllReduceTime(BaseModel):
     """One path at one size; of several ranks the slowest counts.
@@ -62,4 +64,5 @@ def all_reduce_plan(recipe: Recipe) -> str:
     plan = f"tensor_parallel={recipe.tensor_parallel}"
     if recipe.custom_all_reduce is not None:
         plan += f", custom_all_reduce={str(recipe.custom_all_reduce).lower()}"
-    return plan
+    deciding = (name for name in sorted(recipe.env) if name.startswith(_DECIDING))
+    return ", ".join([plan, *(f"{name}={recipe.env[name]}" for name in deciding)])

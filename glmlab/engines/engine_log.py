@@ -25,7 +25,8 @@ _KEPT = 50  # log files; older ones are removed
 _serial = itertools.count(1)
 _ERROR = re.compile(r"^(?:\([^)]*\)\s*)?(?:\[rank\d+\]:\s*)?((?:[A-Za-z_.]+)?(?:Error|Exception)\b.*)")
 _DEAD_WORKER = re.compile(r"Worker proc (\S+) died unexpectedly(?: \(exit code: (-?\d+)\))?")
-_OF_DEVICE = re.compile(r"((?:CUDA|NCCL|HIP) error: .*|CUDA out of memory.*)")
+_OF_DEVICE = re.compile(r"((?:CUDA|NCCL|HIP) error: .*)")
+_LAST_WORDS = 60  # lines before a death in which its cause is looked for
 _PREFIX = re.compile(r"^\([^)]*\)\s*")
 
 
@@ -53,11 +54,11 @@ def _modified(path: Path) -> float:
         return 0.0
 
 
-def tail(path: Path, lines: int = 25) -> str:
-    """The last lines of a log, empty where there is none."""
+def tail(path: Path, lines: int = 25, *, since: int = 0) -> str:
+    """The last lines of a log from a byte on, empty where there is none."""
     try:
         with path.open("rb") as log:
-            log.seek(max(0, path.stat().st_size - 64_000))
+            log.seek(max(since, path.stat().st_size - 64_000))
             return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
     except OSError:
         return ""
@@ -71,17 +72,29 @@ def problem_line(path: Path) -> str:
     return ""
 
 
-def worker_death(path: Path) -> str:
+def worker_death(path: Path, since: int = 0) -> str:
     """Which worker of vLLM died first, and of what, as far as the log says; empty if none did.
 
-    Its engine only learns that an answer will not come, and says "cancelled".
+    Its engine only learns that an answer will not come, and says "cancelled". What others say after a
+    death is its consequence, and a worker that was killed by a signal has no cause of its own to tell.
+
+    Parameters
+    ----------
+    path : Path
+        The log.
+    since : int
+        Its size in bytes when the engine started: engines of one process share a log.
     """
-    lines = tail(path, 400).splitlines()
-    dead = next((found for line in lines if (found := _DEAD_WORKER.search(line))), None)
+    lines = tail(path, 400, since=since).splitlines()
+    deaths = ((index, found) for index, line in enumerate(lines) if (found := _DEAD_WORKER.search(line)))
+    index, dead = next(deaths, (0, None))
     if dead is None:
         return ""
+    if dead[2] and int(dead[2]) < 0:
+        return f"{dead[1]} was killed by signal {-int(dead[2])}"
     how = f" with exit code {dead[2]}" if dead[2] else ""
-    cause = next((found[1].strip() for line in lines if (found := _OF_DEVICE.search(line))), "")
+    before = lines[max(0, index - _LAST_WORDS) : index]
+    cause = next((found[1].strip() for line in before if (found := _OF_DEVICE.search(line))), "")
     return f"{dead[1]} died{how}" + (f": {cause[:300]}" if cause else "")
 
 

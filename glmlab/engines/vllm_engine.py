@@ -38,7 +38,10 @@ from glmlab.recipe import Recipe
 from glmlab.vllm_install import installed_vllm
 from glmlab.workload import Workload
 
-_APPLY_TIMEOUT_S = 600.0  # a change with its capture takes seconds, with many graphs a minute
+_TIMEOUT_S = {
+    "glmlab_apply": 600.0,  # a change with its capture takes seconds, with many graphs a minute
+    "glmlab_all_reduce": 120.0,  # takes a second
+}
 _ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine core in this process, where we can step it
     "VLLM_NO_USAGE_STATS": "1",
@@ -82,6 +85,7 @@ class VllmEngine:
         self._busy, self._handle = Lock(), handle or EngineHandle()
         self._recipe = recipe
         self.log_path = log_path
+        self._log_begin = log_path.stat().st_size if log_path and log_path.is_file() else 0
         begin = time.perf_counter()
         try:
             with contextlib.ExitStack() as start:
@@ -142,7 +146,7 @@ class VllmEngine:
         engine = self._alive()
         ranks = engine.vllm_config.parallel_config.world_size
         # One rank that fails inside a capture leaves the others waiting in a collective.
-        limit_s = _APPLY_TIMEOUT_S if ranks > 1 and method == "glmlab_apply" else None
+        limit_s = _TIMEOUT_S.get(method) if ranks > 1 else None
         try:
             return list(engine.collective_rpc(method, timeout=limit_s, args=args))
         except Exception as error:
@@ -310,9 +314,8 @@ class VllmEngine:
             outputs = self._alive().step()
         except Exception as error:
             # What vLLM's scheduler holds after that is anybody's guess: no number may come of it.
-            death = (
-                worker_death(self.log_path) if self.log_path else ""
-            )  # of a child its driver reads the log
+            # Of a child its driver reads the log.
+            death = worker_death(self.log_path, self._log_begin) if self.log_path else ""
             self._broken = f"vLLM failed during a step: {first_line(error)}" + (f"; {death}" if death else "")
             raise EngineDiedError(self._broken) from error
         VllmEngine.steps_done += 1

@@ -8,6 +8,7 @@ its peers' buffers in place.
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -15,14 +16,14 @@ from typing import Any
 
 import torch
 
+from glmlab.live.custom_all_reduce import CustomAllReduce
+
 SIZES_BYTES = tuple(1 << shift for shift in range(10, 21, 2))  # 1 KiB to 1 MiB
 _REPEATS = 30
 _GRAPH_CALLS = 20
-_REPLAYS = 5
+_INPUTS = 4
+_REPLAYS = 9
 _WARM_UP = 10  # NCCL connects at the first calls
-
-# What was captured by vLLM's custom all-reduce: peers have its memory mapped, so it must not be freed.
-_captured: list[torch.Tensor] = []
 
 Reduce = Callable[[torch.Tensor], "torch.Tensor | None"]
 
@@ -95,14 +96,17 @@ def _wall_us(reduce: Reduce, inputs: list[torch.Tensor]) -> float:
 def _graph_us(group: Any, reduce: Reduce, data: torch.Tensor) -> tuple[float, torch.Tensor]:
     """Time of one call of many in a graph, the median of its replays, and what the first call gave.
 
-    Each call has an input of its own, as in a step; of a path that reduces in place only the first replay's
-    first sum is known, so that is the one which is kept.
+    Each is timed from the end of a replay before it, at which the ranks are together: from the launch on,
+    it would have in it how far their hosts are apart. Of a path that reduces in place only the first
+    replay's first sum is known, so that is the one which is kept.
     """
-    inputs = [data.clone() for _ in range(_GRAPH_CALLS)]
-    _captured.extend(inputs)
+    first, *others = inputs = [data.clone() for _ in range(_INPUTS)]
+    calls = [first, *itertools.islice(itertools.cycle(others), _GRAPH_CALLS - 1)]
+    if CustomAllReduce().exists:
+        CustomAllReduce.captured.extend(inputs)
     graph = torch.cuda.CUDAGraph()
     with group.graph_capture() as context, torch.cuda.graph(graph, stream=context.stream):
-        outputs = [reduce(each) for each in inputs]
+        outputs = [reduce(each) for each in calls]
     graph.replay()
     torch.accelerator.synchronize()
     assert outputs[0] is not None
@@ -110,6 +114,7 @@ def _graph_us(group: Any, reduce: Reduce, data: torch.Tensor) -> tuple[float, to
     taken = []
     for _ in range(_REPLAYS):
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        graph.replay()
         begin.record()
         graph.replay()
         end.record()

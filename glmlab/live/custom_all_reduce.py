@@ -10,7 +10,9 @@ keeps, with its table empty and all handles closed
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
+
+import torch
 
 _NEEDED = ("_ptr", "meta_ptrs", "buffer_ptrs", "rank_data", "rank", "fully_connected")
 _OPS = ("dispose", "init_custom_ar", "register_buffer")
@@ -18,7 +20,16 @@ _STAGES = 3  # of the multicast buffer: gathers use the first three, scatters th
 
 
 class CustomAllReduce:
-    """That of this rank's tensor-parallel group; absent with one rank, without peer access, on a CPU."""
+    """That of this rank's tensor-parallel group; absent with one rank, without peer access, on a CPU.
+
+    Attributes
+    ----------
+    captured : list of Tensor
+        What others than vLLM's graphs have captured: peers have it mapped, so it must not be freed before
+        :meth:`renew`.
+    """
+
+    captured: ClassVar[list[torch.Tensor]] = []
 
     def __init__(self) -> None:
         from vllm.distributed import parallel_state
@@ -56,13 +67,40 @@ class CustomAllReduce:
 
         To be called while graphs that hold it still exist, with nothing running: they are of no use
         afterwards, and only then may their memory be freed.
+
+        Raises
+        ------
+        RuntimeError
+            On all ranks, if one of them could not: none is left waiting for it.
         """
         if not self.exists:
             return
+        error: Exception | None = None
+        try:
+            self._make_anew()
+        except Exception as failure:  # noqa: BLE001  whatever it is, the other ranks must hear of it
+            error = failure
+        every = self._every_rank(error is None)  # and so a peer that had our memory open has closed it
+        self.captured.clear()
+        if error is not None:
+            raise error
+        if not every:
+            raise RuntimeError("another rank could not make its custom all-reduce anew")
+
+    def _every_rank(self, well: bool) -> bool:
+        import torch.distributed as dist
+
+        with torch.inference_mode(mode=False):  # gloo writes into the tensor
+            flag = torch.tensor([int(well)], dtype=torch.int32)
+            dist.all_reduce(flag, op=dist.ReduceOp.MIN, group=self._group.cpu_group)
+        return bool(flag.item())
+
+    def _make_anew(self) -> None:
         from vllm import _custom_ops as ops
 
         own = self._own
-        ops.dispose(own._ptr)
+        if own._ptr:
+            ops.dispose(own._ptr)
         own._ptr = 0  # what vLLM closes only if it is there, should the next line fail
         own._ptr = ops.init_custom_ar(own.meta_ptrs, own.rank_data, own.rank, own.fully_connected)
         ops.register_buffer(own._ptr, own.buffer_ptrs)
@@ -70,4 +108,3 @@ class CustomAllReduce:
             first = [buffer.data_ptr() for buffer in own.mnnvl_peer_buffers]
             ops.register_buffer(own._ptr, first)
             ops.register_buffer(own._ptr, [ptr + _STAGES * own.mnnvl_buffer_size for ptr in first])
-        self._group.barrier()  # a peer that had our memory open has closed it

@@ -33,7 +33,12 @@ def log(folder: Path, *lines: str) -> Path:
             [WATCHDOG, DEAD.format(code=None), CANCELLED],
             "VllmWorker-0 died: CUDA error: operation not supported on global/shared address space",
         ),
-        ([DEAD.format(code=-9), CANCELLED], "VllmWorker-0 died with exit code -9"),
+        ([DEAD.format(code=-9), CANCELLED], "VllmWorker-0 was killed by signal 9"),
+        # What the survivor says afterwards is no cause, nor is what went before a kill.
+        ([DEAD.format(code=1), "NCCL error: remote process exited"], "VllmWorker-0 died with exit code 1"),
+        (["CUDA error: invalid argument", DEAD.format(code=-9)], "VllmWorker-0 was killed by signal 9"),
+        (["CUDA error: long ago", *["..."] * 60, DEAD.format(code=1)], "VllmWorker-0 died with exit code 1"),
+        (["CUDA out of memory, trying less", DEAD.format(code=1)], "VllmWorker-0 died with exit code 1"),
         ([CANCELLED], ""),
         # An error of the device that nobody died of is another story.
         (["CUDA error: invalid argument"], ""),
@@ -47,6 +52,15 @@ def test_the_first_to_die_is_told_with_the_first_cause(tmp_path: Path) -> None:
     second = DEAD.format(code=1).replace("VllmWorker-0", "VllmWorker-1")
     found = worker_death(log(tmp_path, WATCHDOG, DEAD.format(code=None), "NCCL error: remote exit", second))
     assert found.startswith("VllmWorker-0 died: CUDA error")
+
+
+def test_an_engine_before_it_in_the_same_log_died_its_own_death(tmp_path: Path) -> None:
+    path = log(tmp_path, DEAD.format(code=1))
+    begin = path.stat().st_size
+    with path.open("a", encoding="utf-8") as more:
+        more.write(CANCELLED + "\n")
+    assert worker_death(path) != ""
+    assert worker_death(path, begin) == ""
 
 
 def test_a_log_that_is_gone_tells_nothing(tmp_path: Path) -> None:
