@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-from types import TracebackType
 from typing import Self
 
 import psutil
@@ -47,12 +46,7 @@ class QuietHost:
         self._total_s = _machine_total_s()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._was_enabled:
             gc.enable()
         total = max(_machine_total_s() - self._total_s, 1e-9)

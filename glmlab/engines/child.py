@@ -14,7 +14,6 @@ import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from threading import Lock, RLock
-from types import TracebackType
 from typing import Any, Self
 
 import psutil
@@ -265,12 +264,7 @@ class ChildEngine:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:

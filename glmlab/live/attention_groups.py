@@ -44,3 +44,15 @@ def full_graphs(worker: Any) -> bool:
     """Whether CUDA graphs of this engine hold attention: piecewise ones leave it out."""
     mode = worker.vllm_config.compilation_config.cudagraph_mode
     return mode is not None and bool(mode.has_full_cudagraphs())
+
+
+def why_not(worker: Any, wanted: str) -> str:
+    """What a seam of another attention backend says of its knobs."""
+    return f"the model's attention backend is {backend_name(worker)}, not {wanted}"
+
+
+def never_splits() -> str:
+    """Why no backend of this process splits KV; empty where one may."""
+    from vllm import envs
+
+    return "VLLM_BATCH_INVARIANT is set, so KV is never split" if envs.VLLM_BATCH_INVARIANT else ""

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from glmlab.live.attention_groups import attention_groups, backend_name
+from glmlab.live.attention_groups import attention_groups, why_not
 from glmlab.live.forced import force, forced
 
 # Variants that lay KV out alike, so that one reads what another wrote (checked by
@@ -93,7 +93,7 @@ class CpuAttention:
     def _missing_parts(self) -> str:
         builders = list(self._builders())
         if not builders:
-            return f"the model's attention backend is {backend_name(self._worker)}, not CPU_ATTN"
+            return why_not(self._worker, "CPU_ATTN")
         if not all(isinstance(getattr(b, "isa", None), str) for b in builders):
             return "this vLLM's metadata builder holds no isa"
         return ""

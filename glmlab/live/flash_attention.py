@@ -56,19 +56,16 @@ class FlashAttention:
         self._why = self._missing_parts()
 
     def _missing_parts(self) -> str:
-        name = groups.backend_name(self._worker)
         if not self._builders:
-            return f"the model's attention backend is {name}, not FLASH_ATTN"
+            return groups.why_not(self._worker, "FLASH_ATTN")
         builder = self._builders[0]
         if not hasattr(builder, "max_num_splits"):
             return "this vLLM's FlashAttention builder holds no max_num_splits"
         # FLASH_ATTN_MLA has no FlashAttention 2; FLASH_ATTN schedules ahead with version 3 only.
         if not getattr(builder, "aot_schedule", getattr(builder, "fa_aot_schedule", False)):
             return "this GPU runs FlashAttention 2, which takes no bound on splits (3 is for Hopper)"
-        from vllm import envs
-
-        if envs.VLLM_BATCH_INVARIANT:
-            return "VLLM_BATCH_INVARIANT is set, so KV is never split"
+        if reason := groups.never_splits():
+            return reason
         if not groups.full_graphs(self._worker):
             return "no full CUDA graph holds attention here, so the kernel's own heuristic decides"
         return ""

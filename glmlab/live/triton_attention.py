@@ -128,7 +128,7 @@ class TritonAttention:
 
     def _missing_parts(self) -> str:
         if not self._builders:
-            return f"the model's attention backend is {groups.backend_name(self._worker)}, not {BACKEND}"
+            return groups.why_not(self._worker, BACKEND)
         if reason := install():
             return reason
         for builder in self._builders:
@@ -174,11 +174,10 @@ class TritonAttention:
 
     def _never_splits(self) -> str:
         """Why decode steps of this engine never run the split kernel."""
-        from vllm import envs
         from vllm.v1.attention.ops import triton_unified_attention as ops
 
-        if envs.VLLM_BATCH_INVARIANT:
-            return "VLLM_BATCH_INVARIANT is set, so KV is never split"
+        if reason := groups.never_splits():
+            return reason
         mode = self._worker.vllm_config.compilation_config.cudagraph_mode
         if groups.full_graphs(self._worker) and not mode.separate_routine():
             return (

@@ -98,14 +98,13 @@ class TritonMla:
 
     def _missing_parts(self) -> str:
         if not self._builders:
-            return f"the model's attention backend is {groups.backend_name(self._worker)}, not {BACKEND}"
+            return groups.why_not(self._worker, BACKEND)
         if reason := install():
             return reason
-        from vllm import envs
         from vllm.v1.attention.backends.mla import triton_mla
 
-        if envs.VLLM_BATCH_INVARIANT:
-            return "VLLM_BATCH_INVARIANT is set, so KV is never split"
+        if reason := groups.never_splits():
+            return reason
         # A method until 0.32, a function of the module from 0.33 on.
         if not hasattr(self._builders[0], _RESERVE) and not hasattr(triton_mla, _RESERVE):
             return f"this vLLM's {BACKEND} reserves its scratch in another way than 0.26 to 0.33"
