@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from glmlab import predicted_beside_measured
 from glmlab.decode.tables import number
-from glmlab.measurement import PointMeasurement
+from glmlab.measurement import PointMeasurement, find_metric
 from glmlab.plans.measured_plan import MeasuredPoint
 from glmlab.plans.space import Plan
 from glmlab.storage import StudyStore
@@ -44,8 +44,10 @@ def tables(store: StudyStore) -> Iterable[str]:
     plans = list(dict.fromkeys(map(label, records)))
     ordered = sorted(records, key=lambda record: (plans.index(label(record)), record.params["kv_splits"]))
     yield table(heads, [[label(r), str(r.params["kv_splits"]), *tpots(r)] for r in ordered])
-    yield "Kernels of a step, ms, the first trial of each plan, longest context"
-    yield table(["plan", "batch", *FAMILIES, "step", "wall"], list(family_rows(firsts(records))))
+    yield "Kernels of a step, ms, each plan with the baseline's live knobs, longest context"
+    base = store.baseline or {}
+    alike = [record for record in ordered if record.params["kv_splits"] == base.get("kv_splits")]
+    yield table(["plan", "batch", *FAMILIES, "step", "wall"], list(family_rows(alike)))
     yield "What a trial cost, s"
     yield table(
         ["plan", "start", "prefill", "live change", "measurement"],
@@ -78,10 +80,6 @@ def label(record: TrialRecord) -> str:
     return Plan(**{name: record.params[name] for name in Plan._fields if name in record.params}).label
 
 
-def firsts(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    return list({label(record): record for record in reversed(records)}.values())[::-1]
-
-
 def tpots(record: TrialRecord) -> list[str]:
     assert record.measurement is not None
     return [number(point.tpot_ms) for point in by_batch(record.measurement.points)]
@@ -97,9 +95,11 @@ def family_rows(records: Iterable[TrialRecord]) -> Iterable[list[str]]:
 
 
 def families(point: PointMeasurement) -> list[str]:
+    """Each family's share of the kernels that were seen, of the median step."""
     found = point.device_family_ms or {}
-    step = statistics.median(point.device_step_ms or [0.0])
-    return [*(f"{found.get(name, 0.0):.2f}" for name in FAMILIES), number(step)]
+    step = find_metric("device_ms").of_point(point) or 0.0
+    seen = sum(found.values()) or 1.0
+    return [*(f"{found.get(name, 0.0) / seen * step:.2f}" for name in FAMILIES), number(step)]
 
 
 def cost_row(name: str, records: Sequence[TrialRecord]) -> list[str]:

@@ -166,14 +166,13 @@ def predict(
 
     asked = find_recipe(recipe)
     kind, present = fit_target(asked, gpu, count)
-    times = all_reduces_of and all_reduces_for(asked, all_reduces_of, kind, storage)
     found = predict_recipe(
         asked,
         kind,
         present,
         contexts=parse_numbers("--contexts", contexts),
         batch_sizes=parse_numbers("--batch-sizes", batch_sizes),
-        all_reduce=times or None,
+        all_reduce=all_reduces_for(asked, all_reduces_of, kind, storage),
     )
     _show(found.to_json() if as_json else prediction_tables(found))
 
@@ -197,7 +196,7 @@ def plan(
     from glmlab.plans.study_file import write_study
     from glmlab.plans.tables import plans_tables
 
-    measured = (all_reduces_of, storage) if all_reduces_of else None
+    measured = None if all_reduces_of is None else (all_reduces_of, storage)
     found = plan_as_asked(
         model, gpu, count, contexts=contexts, batch_sizes=batch_sizes, vllm=vllm, all_reduces_from=measured
     )

@@ -40,6 +40,7 @@ def predict(
     contexts: Iterable[int] = CONTEXTS,
     batch_sizes: Iterable[int] = BATCH_SIZES,
     all_reduce: Iterable[AllReduceTime] | None = None,
+    together: bool = False,
 ) -> Prediction:
     """Decode steps of a recipe, each context with each batch size.
 
@@ -59,6 +60,9 @@ def predict(
         All-reduces as an engine of this plan measured them, such as a study's
         ``store.all_reduce_times["tensor_parallel=2"]``. They take the place of the packaged tables for the
         ranks and sizes that they have; the notes say so.
+    together : bool
+        Whether all sequences start at once, as those of a workload do: then they stay together, and the
+        stages of a pipeline take turns with all of them.
 
     Raises
     ------
@@ -76,7 +80,7 @@ def predict(
             f"count = {found.count}: {found.recipe.name} has {found.ranks} ranks"
             f" ({sizes_text(found.recipe)}); glmlab plan lists what fewer GPUs can do"
         )
-    return predicted(found, contexts, batch_sizes, asked, measured)
+    return predicted(found, contexts, batch_sizes, asked, measured, together=together)
 
 
 def with_room(recipe: Recipe, batch_sizes: Iterable[int]) -> Recipe:
@@ -104,6 +108,8 @@ def predicted(
     batch_sizes: tuple[int, ...],
     asked: Recipe | None = None,
     measured: MeasuredAllReduce | None = None,
+    *,
+    together: bool = False,
 ) -> Prediction:
     """The prediction for a recipe whose memory is computed already.
 
@@ -117,8 +123,10 @@ def predicted(
         The recipe before :func:`with_room`.
     measured : MeasuredAllReduce, optional
         In place of packaged tables.
+    together : bool
+        As for :func:`predict`.
     """
-    setup = Setup(found.recipe, found.model, found.gpu, found.choices, constants(), measured)
+    setup = Setup(found.recipe, found.model, found.gpu, found.choices, constants(), measured, together)
     pairs = [(context, batch) for context in contexts for batch in batch_sizes]
     points = tuple(predict_point(setup, context, batch) for context, batch in pairs)
     notes = tuple(notes_on(setup, found, pairs, asked or found.recipe))

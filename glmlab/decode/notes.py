@@ -8,7 +8,9 @@ from glmlab.decode.setup import Setup
 from glmlab.footprint.part import amount
 from glmlab.memory import Fit
 from glmlab.recipe import Recipe
+from glmlab.rules import versions_in_force
 from glmlab.units import counted
+from glmlab.version_range import in_range
 
 _SMALL_BATCH = 8
 _MEMORY_BOUND = 64  # sequences of a replica up to which products go with the bytes that they read
@@ -80,7 +82,7 @@ def notes_on(setup: Setup, fit: Fit, points: Sequence[tuple[int, int]], asked: R
             "without CUDA graphs the host launches every kernel, which is not in here: the one published run"
             " (GLM-4.7-FP8, 8 GPUs, sglang) took 3.3 times as long at batch 1, 1.1 times at 64"
         )
-    if recipe.pipeline_parallel > 1 and recipe.env.get("VLLM_USE_V2_MODEL_RUNNER") == "0":
+    if recipe.pipeline_parallel > 1 and recipe.serving_engine == "vllm" and _on_v1(recipe):
         yield (
             "vLLM's V1 runner is sent all tokens of every sequence at each step of a pipeline, some 0.2 us of"
             " the host each (2 H100), which is not in here"
@@ -89,3 +91,10 @@ def notes_on(setup: Setup, fit: Fit, points: Sequence[tuple[int, int]], asked: R
         yield setup.measured.note(recipe.tensor_parallel)
     if fit.count > fit.ranks:
         yield f"{counted(fit.count - fit.ranks, 'GPU')} of {fit.count} unused"
+
+
+def _on_v1(recipe: Recipe) -> bool:
+    """As the rule ``pipeline-sends-every-token`` has it."""
+    asked = recipe.env.get("VLLM_USE_V2_MODEL_RUNNER")
+    version = versions_in_force(recipe).get("vllm")
+    return asked == "0" or (asked is None and version is not None and in_range(version, "<0.27"))

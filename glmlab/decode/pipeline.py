@@ -4,7 +4,7 @@ With ``P`` stages and ``b`` sequences up to ``min(P, b)`` batches are under way,
 sequences, and a token of a sequence takes its batch once through all stages. That is what vLLM comes to
 where sequences arrive one after the other. Those that start together stay together (async_scheduler.py of
 0.32.0 keeps a sequence ``P`` steps apart from itself, but does not part a batch), and then each stage takes
-all of them while the others wait: the ``worst`` case.
+all of them while the others wait: the ``worst`` case, and the only one where they are known to.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ _TENSORS = 2  # hidden states and residual: IntermediateTensors of vLLM
 
 def batches_under_way(setup: Setup, sequences: int, case: Case) -> int:
     """Into how many batches the sequences of a replica part."""
-    return 1 if case == "worst" else min(setup.recipe.pipeline_parallel, sequences)
+    together = setup.together or case == "worst"
+    return 1 if together else min(setup.recipe.pipeline_parallel, sequences)
 
 
 def pipeline_ms(setup: Setup, stage_ms: list[float], sequences: int, batches: int, case: Case) -> float:

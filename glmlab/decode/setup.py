@@ -39,6 +39,8 @@ class Setup:
         What is known of kernels, links and hosts.
     measured : MeasuredAllReduce, optional
         All-reduces as an engine of this plan measured them; they go before the packaged tables.
+    together : bool
+        Whether all sequences start at once, and so stay together.
     """
 
     recipe: Recipe
@@ -47,6 +49,7 @@ class Setup:
     choices: EngineChoices
     constants: Constants
     measured: MeasuredAllReduce | None = None
+    together: bool = False
 
     @property
     def shape(self) -> ModelShape:

@@ -10,7 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from glmlab.errors import InputError
 from glmlab.gpus import Gpu
+from glmlab.knobs import params_key
+from glmlab.measurement import METRICS
 from glmlab.models.rank_twin import TwinName
 from glmlab.plans.measured_on import gpu_of_study
 from glmlab.plans.measured_plan import MeasuredPlan
@@ -129,11 +132,14 @@ def predicted_beside_measured(
     Raises
     ------
     InputError
-        If there is no such study. Where nothing can be predicted, ``missing`` says why.
+        If there is no such study, or that is none. Where nothing can be predicted, ``missing`` says why.
     """
     if isinstance(study, str):
         return beside_measured(StudyStore.load(study, storage))
-    return beside_measured(study if isinstance(study, StudyStore) else study.store)
+    store = getattr(study, "store", study)
+    if not isinstance(store, StudyStore):
+        raise InputError(f"study = {study!r}: expected a study's name, a Study, a Session or a StudyStore")
+    return beside_measured(store)
 
 
 def beside_measured(
@@ -167,8 +173,27 @@ def beside_measured(
         missing=missing,
         workload=spec.effective_workload,
         plans=plans,
-        notes=(*notes, *_by_tables(plans), *_of_twin(spec)),
+        notes=(*notes, *_by_tables(plans), *_of_objective(spec, records, plans), *_of_twin(spec)),
     )
+
+
+def _of_objective(
+    spec: StudySpec, records: Sequence[TrialRecord], plans: Sequence[MeasuredPlan]
+) -> Iterator[str]:
+    """Ranks are by decoding alone; a study's objective may see it otherwise."""
+    first = next((each for each in plans if each.measured_rank == 1), None)
+    rivals = [(r.values[0], r) for r in records if r.status == "complete" and r.is_feasible and r.values]
+    if first is None or not rivals or len(spec.objective) > 1 or spec.objective == ("tpot_ms",):
+        return
+    [name] = spec.objective
+    _, best = (max if METRICS[name].maximize else min)(rivals, key=lambda rival: rival[0])
+    key = params_key(spec.knob_space.plan(best.params))
+    plan = next((each for each in plans if params_key(each.params) == key), None)
+    if plan is not None and plan is not first:
+        yield (
+            f"by the study's objective, {name}, #{best.number} of {plan.label} is best; ranks here go by the"
+            " time per output token"
+        )
 
 
 def _by_tables(plans: Sequence[MeasuredPlan]) -> Iterator[str]:

@@ -24,8 +24,10 @@ _NONE = "-"
 
 def plan_heads(found: PredictedBesideMeasured) -> tuple[str, ...]:
     """Of :func:`plan_rows`."""
-    heads = ("plan", "trial", f"{found.evidence} tokens/s", "rank")
-    return heads if found.missing else (*heads, "predicted tokens/s", "range", "predicted rank", "ratio")
+    heads = ("plan", "trial", f"{found.evidence} decode tokens/s", "rank")
+    return (
+        heads if found.missing else (*heads, "predicted decode tokens/s", "range", "predicted rank", "ratio")
+    )
 
 
 def plan_rows(found: PredictedBesideMeasured) -> Iterator[tuple[str, ...]]:
@@ -86,10 +88,12 @@ def point_rows(found: PredictedBesideMeasured) -> Iterator[tuple[str, ...]]:
 def caption(found: PredictedBesideMeasured) -> str:
     """What the numbers are."""
     trials = "best: the fastest trial of its plan; default: live knobs as in the baseline"
-    rate = "tokens/s: output tokens a second while decoding, one visit each"
+    rate = "decode tokens/s: output tokens a second from each request's second on, one visit each"
     if found.missing:
         return f"{rate}. {trials}."
-    device = " device ms: kernel time of a step on the slowest rank." if _has_device(found) else ""
+    device = (
+        " device ms: kernel time of a step on the rank with most to compute." if _has_device(found) else ""
+    )
     return (
         f"{rate}; ms: wall time per output token, median.{device} Predicted is the recipe of just this trial;"
         f" range: all constants at their ends; ratio: predicted over {found.evidence} time. {trials}."

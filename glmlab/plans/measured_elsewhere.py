@@ -45,8 +45,10 @@ def all_reduces_of(study: str, gpu: Gpu, storage: str = DEFAULT_URL) -> dict[str
     return times
 
 
-def all_reduces_for(recipe: Recipe, study: str, gpu: Gpu, storage: str = DEFAULT_URL) -> list[AllReduceTime]:
-    """Those of the plan that a recipe has.
+def all_reduces_for(
+    recipe: Recipe, study: str | None, gpu: Gpu, storage: str = DEFAULT_URL
+) -> list[AllReduceTime] | None:
+    """Those of the plan that a recipe has; ``None`` without a study, for the packaged tables.
 
     Parameters
     ----------
@@ -60,6 +62,8 @@ def all_reduces_for(recipe: Recipe, study: str, gpu: Gpu, storage: str = DEFAULT
     InputError
         As there, or where the study has none of this plan.
     """
+    if study is None:
+        return None
     times, plan = all_reduces_of(study, gpu, storage), all_reduce_plan(recipe)
     if plan not in times:
         raise InputError(

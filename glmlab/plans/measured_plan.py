@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,8 +26,8 @@ class MeasuredPoint:
     measured_ms : float
         Wall time per output token, median.
     device_ms : float or None
-        Kernel time of a decode step on the slowest rank, median; ``None`` where it was not measured. A step
-        that waits for the host, and a pipeline, take longer.
+        Kernel time of a decode step on the rank with most to compute, median; ``None`` where it was not
+        measured. A step that waits for the host, and a pipeline, take longer.
     predicted : Range or None
         Milliseconds per output token; with all-reduces as measured, where they were.
     by_tables : Range or None
@@ -194,7 +195,8 @@ class MeasuredPlan:
 
 def _rate(points: Sequence[MeasuredPoint], times_ms: Sequence[float]) -> float:
     tokens = sum(point.weight * point.batch for point in points)
-    return tokens / sum(point.weight * ms for point, ms in zip(points, times_ms, strict=True)) * 1e3
+    time_ms = sum(point.weight * ms for point, ms in zip(points, times_ms, strict=True))
+    return tokens / time_ms * 1e3 if time_ms else math.inf
 
 
 def _rates(points: Sequence[MeasuredPoint], times: Sequence[Range | None]) -> Range | None:

@@ -141,8 +141,9 @@ class StudyPlans:
             measured = found.setup.measured
             is_used = measured is not None and recipe.tensor_parallel in measured.us
             by_tables = self._predict(recipe, self._gpu, None) if is_used else found
-        except InputError as error:
-            self.refused[label] = str(error)
+        except Exception as error:  # noqa: BLE001  what a prediction says of one plan costs no report
+            known = isinstance(error, InputError)
+            self.refused[label] = str(error) if known else f"{type(error).__name__}: {error}"
             return None, None
         for note in found.notes:
             if label not in self.said.setdefault(note, []):
@@ -156,6 +157,7 @@ class StudyPlans:
             contexts=[self._middle(context) for context in self._workload.contexts],
             batch_sizes=self._workload.batch_sizes,
             all_reduce=times,
+            together=True,
         )
 
 

@@ -15,7 +15,7 @@ from glmlab.storage import StudyStore
 from glmlab.study_spec import StudySpec
 from glmlab.workload import Workload
 
-_MOST_POINTS = 4096  # of a space that is listed
+_MOST_POINTS = 512  # of a space that is listed; each plan takes some milliseconds
 _MOST_TOLD = 6
 
 
@@ -85,6 +85,6 @@ def predicted_order(
 
 
 def _weighted_ms(recipe: Recipe, gpu: Gpu, work: Workload) -> float:
-    found = predict(recipe, gpu, contexts=work.contexts, batch_sizes=work.batch_sizes)
+    found = predict(recipe, gpu, contexts=work.contexts, batch_sizes=work.batch_sizes, together=True)
     weights = [work.weight(point.context) for point in found.points]
     return sum(p.tpot_ms * weight for p, weight in zip(found.points, weights, strict=True)) / sum(weights)

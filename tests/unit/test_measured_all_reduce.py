@@ -55,7 +55,7 @@ def test_what_was_measured_takes_the_place_of_the_tables():
     )
 
 
-def test_the_range_is_that_of_a_probe_outside_of_a_graph():
+def test_the_range_is_that_of_calls_in_a_graph():
     share = constants().probed_all_reduce_share
     low, value, high = collectives(of(times(50.0)))
     assert (low / value, high / value) == pytest.approx((share.best, share.worst))
