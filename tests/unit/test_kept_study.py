@@ -61,3 +61,16 @@ def test_measured_all_reduces_were_used(found: PredictedBesideMeasured) -> None:
     assert any("all-reduces of 2 ranks as this plan's engine measured them" in note for note in found.notes)
     assert any("8 of the model's layers" in note for note in found.notes)
     assert any(note.startswith("PP2: vLLM's V1 runner") for note in found.notes)
+
+
+def test_what_the_objective_sees_otherwise_is_told(found: PredictedBesideMeasured) -> None:
+    """Its tokens per second have the first tokens in them, ranks have not."""
+    assert any("by the study's objective, tokens_per_s, #17 of TP2 + EP is best" in n for n in found.notes)
+
+
+def test_empty_steps_of_a_pipeline_are_no_steps_of_its_device_time(found: PredictedBesideMeasured) -> None:
+    [pipeline] = (each for each in found.plans if each.label == "PP2")
+    assert pipeline.best is not None
+    longest = pipeline.best.points[-1]
+    assert (longest.context, longest.batch) == (16_384, 32)
+    assert longest.device_ms == pytest.approx(21.3, abs=0.5), "half of it before they were left out"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import glmlab
 from glmlab import hardware
 from glmlab.cli import main
 from glmlab.decode.prediction import tokens_per_s_of
-from glmlab.errors import StorageError
+from glmlab.errors import InputError, StorageError
 from glmlab.plans.beside_measured import PredictedBesideMeasured, ordinal, predicted_beside_measured
 from glmlab.plans.beside_tables import beside_tables
 from glmlab.predictor import predict
@@ -280,3 +281,21 @@ def test_it_is_readable_at_80_columns_and_in_a_notebook(study):
     html = found._repr_html_()
     assert found.sentence in html
     assert html.count("<table>") == 2
+
+
+@pytest.mark.parametrize("wrong", [5, None, Path("x.yaml"), b"x"])
+def test_what_is_no_study_is_refused_in_one_line(wrong):
+    with pytest.raises(InputError) as error:
+        predicted_beside_measured(wrong)
+    assert (
+        str(error.value) == f"study = {wrong!r}: expected a study's name, a Study, a Session or a StudyStore"
+    )
+
+
+def test_a_prediction_that_breaks_costs_its_plan_and_no_report(url, monkeypatch):
+    def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("by zero")
+
+    study = plan_study(url, monkeypatch)
+    monkeypatch.setattr("glmlab.plans.study_plans.predict", broken)
+    assert predicted_beside_measured(study).missing == "ZeroDivisionError: by zero"

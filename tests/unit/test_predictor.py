@@ -174,6 +174,29 @@ def test_stages_are_in_series_for_one_sequence_and_overlap_for_several():
     assert four.point(256, 8).tpot.high > one.point(256, 8).tpot.high
 
 
+def test_sequences_that_start_together_keep_the_stages_waiting_for_each_other():
+    fields = {**GQA, "pipeline_parallel": 2}
+    asked = {"contexts": [4096], "batch_sizes": [1, 32]}
+    apart, together = of(fields, "h100", **asked), of(fields, "h100", **asked, together=True)
+    assert together.point(4096, 1).tpot == apart.point(4096, 1).tpot
+    one, other = apart.point(4096, 32).tpot, together.point(4096, 32).tpot
+    assert other.value > 1.1 * one.value
+    assert other.high == one.high, "which was the worst case before"
+    alone = {**GQA, "tensor_parallel": 2}
+    assert of(alone, "h100", **asked, together=True).points == of(alone, "h100", **asked).points
+
+
+@pytest.mark.parametrize(
+    ("version", "env", "is_said"),
+    [("0.32.0", {}, False), ("0.32.0", {"VLLM_USE_V2_MODEL_RUNNER": "0"}, True), ("0.26.0", {}, True),
+     ("0.26.0", {"VLLM_USE_V2_MODEL_RUNNER": "1"}, False)],
+)  # fmt: skip
+def test_a_pipeline_on_the_v1_runner_is_told(version, env, is_said):
+    fields = {**GQA, "pipeline_parallel": 2, "env": env, "versions": {"vllm": version}}
+    notes = of(fields, "h100", contexts=[256]).notes
+    assert any("V1 runner" in note for note in notes) is is_said
+
+
 def test_no_peers_and_no_fast_all_reduce():
     fast = {**GQA, "tensor_parallel": 4, "env": {"VLLM_ALLREDUCE_USE_FLASHINFER_PCIE_IPC": "1"}}
     slow = {**GQA, "tensor_parallel": 4}
