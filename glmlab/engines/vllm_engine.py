@@ -281,6 +281,10 @@ class VllmEngine:
         return int(self._alive().vllm_config.model_config.get_vocab_size())
 
     @property
+    def keeps_prompts(self) -> bool:
+        return bool(self._alive().vllm_config.cache_config.enable_prefix_caching)
+
+    @property
     def device_tokens(self) -> int:
         from vllm.platforms import current_platform
 

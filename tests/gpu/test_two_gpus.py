@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import statistics
@@ -27,6 +28,7 @@ WORK = Workload(contexts=(512, 3000), batch_sizes=(1, 4), new_tokens=24)
 SEEN_S = 3.0  # what a change to a value that was there before may take
 GROWTH_BYTES = 64 * 2**20  # of one rank, over all changes
 CHANGES = 60
+PLAN_CHANGES = 20
 
 
 def recipe(**changes: Any) -> Recipe:
@@ -136,3 +138,19 @@ def test_a_rank_that_dies_leaves_nothing_on_either_gpu() -> None:
         engine.close()
     assert not wait_until_gone(pids)
     assert max(now - then for now, then in zip(used_bytes(), before, strict=True)) < 2**26
+
+
+@pytest.mark.timeout(1200)
+def test_twenty_plan_changes_leave_nothing() -> None:
+    """As a study goes through plans: each engine is closed before the next one starts."""
+    before = used_bytes()
+    short = Workload(contexts=(512,), batch_sizes=(1,), new_tokens=4)
+    for number, (plan, changes) in enumerate(itertools.islice(itertools.cycle(PLANS.items()), PLAN_CHANGES)):
+        eager = recipe(**changes).replace(enforce_eager=True, cudagraph_capture_sizes=None)
+        with start(eager, home="child") as engine:
+            engine.measure(short)
+            pids = engine.pids
+        left = [now - then for now, then in zip(used_bytes(), before, strict=True)]
+        print(f"{number} {plan}: {engine.started.seconds:.1f} s, left {[round(b / 1e6) for b in left]} MB")
+        assert not wait_until_gone(pids)
+        assert max(left) < 2**26
