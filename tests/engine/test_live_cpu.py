@@ -257,6 +257,8 @@ def test_a_changed_engine_steps_as_fast_as_it_did(engine: VllmEngine) -> None:
     for index in range(50):
         engine.apply(cpu_split_kv=bool(index % 2), max_num_seqs=1 + index % 8)
     engine.apply(**DEFAULTS)
-    last = min((engine.measure(workload) for _ in range(3)), key=lambda m: m.points[0].tpot_ms)
-    assert first.same_tokens(last) == 1
-    assert last.points[0].tpot_ms < 2 * first.points[0].tpot_ms
+    later = [engine.measure(workload) for _ in range(3)]
+    assert all(first.same_tokens(each) == 1 for each in later)
+    # The quickest steps: what else runs on this machine slows most of them, a slower path slows all.
+    quickest_ms = [min(each.points[0].token_gap_ms) for each in (first, *later)]
+    assert min(quickest_ms[1:]) < 2 * quickest_ms[0]
