@@ -24,10 +24,8 @@ _NONE = "-"
 
 def plan_heads(found: PredictedBesideMeasured) -> tuple[str, ...]:
     """Of :func:`plan_rows`."""
-    heads = ("plan", "trial", f"{found.evidence} decode tokens/s", "rank")
-    return (
-        heads if found.missing else (*heads, "predicted decode tokens/s", "range", "predicted rank", "ratio")
-    )
+    heads = ("plan", "trial", f"{found.evidence} tokens/s", "rank")
+    return heads if found.missing else (*heads, "predicted tokens/s", "range", "predicted rank", "ratio")
 
 
 def plan_rows(found: PredictedBesideMeasured) -> Iterator[tuple[str, ...]]:
@@ -88,7 +86,7 @@ def point_rows(found: PredictedBesideMeasured) -> Iterator[tuple[str, ...]]:
 def caption(found: PredictedBesideMeasured) -> str:
     """What the numbers are."""
     trials = "best: the fastest trial of its plan; default: live knobs as in the baseline"
-    rate = "decode tokens/s: output tokens a second from each request's second on, one visit each"
+    rate = "tokens/s: while decoding alone, from each request's second token on, one visit each"
     if found.missing:
         return f"{rate}. {trials}."
     device = (
