@@ -7,6 +7,7 @@ from pathlib import Path
 from glmlab.engines.handle import EngineHandle
 from glmlab.errors import EngineStartError
 from glmlab.recipe import Recipe
+from glmlab.widgets.look import is_shown
 from glmlab.widgets.play import Play
 from tests.doubles import ScriptedEngine, scripted_start
 
@@ -73,4 +74,4 @@ def line(play: Play) -> str:
 
 
 def bench_is_shown(play: Play) -> bool:
-    return bool(play._bench.layout.display != "none")
+    return is_shown(play._bench)

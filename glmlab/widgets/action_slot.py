@@ -7,7 +7,8 @@ from typing import Any, Generic, TypeVar
 
 import ipywidgets as W
 
-from glmlab.widgets.style import action, framed, html, show
+from glmlab.widgets.look import GONE, look, show
+from glmlab.widgets.style import action, framed, html
 
 _T = TypeVar("_T")
 
@@ -31,8 +32,11 @@ class ActionSlot(W.HBox, Generic[_T]):
         self._text = html(flex="1 1 420px")
         self.button = action(words, icon)
         self.button.on_click(self._clicked)
-        look = W.Layout(display="none", flex="0 0 auto", flex_flow="row wrap", align_items="center")
-        super().__init__([self._text, self.button], layout=look)
+        super().__init__(
+            [self._text, self.button],
+            layout=look(flex="0 0 auto", flex_flow="row wrap", align_items="center"),
+            _dom_classes=(GONE,),
+        )
 
     @property
     def text(self) -> str:

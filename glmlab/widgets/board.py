@@ -14,6 +14,7 @@ from glmlab.widgets.chart_box import ChartBox
 from glmlab.widgets.controls import Controls
 from glmlab.widgets.engine_gate import EngineGate
 from glmlab.widgets.journal import Journal
+from glmlab.widgets.look import look
 from glmlab.widgets.notice import Notice
 from glmlab.widgets.painter import Painter
 from glmlab.widgets.progress_panel import ProgressPanel
@@ -67,7 +68,7 @@ class Board(W.VBox):
             description="chart",
             tooltip="Which chart is shown; only that one is painted",
             style={"description_width": "initial"},
-            layout=W.Layout(width="min(100%, 28em)"),
+            layout=look(width="min(100%, 28em)"),
         )
         self.knob = _lens("of knob", "Whose values the lines or rows of the chart are")
         self.batch = _lens("batch", "Requests at once that the chart is about")
@@ -85,7 +86,7 @@ class Board(W.VBox):
                 stylesheet(),
                 self.controls,
                 self.progress,
-                W.HBox([self.choice, self.knob, self.batch], layout=W.Layout(flex_flow="row wrap")),
+                W.HBox([self.choice, self.knob, self.batch], layout=look(flex_flow="row wrap")),
                 self.chart_box,
                 self.controls.further,
                 self.journal,
@@ -214,7 +215,7 @@ def _lens(label: str, tooltip: str) -> W.Dropdown:
         tooltip=tooltip,
         disabled=True,
         style={"description_width": "initial"},
-        layout=W.Layout(width="auto", margin="2px 0 2px 1em"),
+        layout=look(width="auto", margin="2px 0 2px 1em"),
     )
 
 

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 
 from glmlab.figures import redraw
 from glmlab.theme import Theme, template
+from glmlab.widgets.look import look
 from glmlab.widgets.style import framed, html
 from glmlab.widgets.table_twin import table_html
 
@@ -44,13 +45,13 @@ class ChartBox(W.VBox):
         self._data: ChartData | None = None
         self._is_table_stale = False
         self._canvas = _live_figure(height, theme) if live else None
-        self._output = W.Output(layout=W.Layout(min_height=f"{height}px"))
+        self._output = W.Output(layout=look(min_height=f"{height}px"))
         self._table = html()
         self._twin = W.Accordion([self._table], selected_index=None)
         self._twin.set_title(0, "The same numbers as a table")
         self._twin.observe(lambda _: self._tell(), names="selected_index")
         # Without a chart there is no frame for one: a canvas with nothing on it is a white page with axes.
-        super().__init__([], layout=W.Layout(width="100%"))
+        super().__init__([], layout=look(width="100%"))
 
     @property
     def is_live(self) -> bool:

@@ -13,6 +13,7 @@ from glmlab.session import Action, Session, SessionState, SessionStatus
 from glmlab.study_run import grown
 from glmlab.widgets.engine_gate import EngineGate, may_start
 from glmlab.widgets.field_values import seconds
+from glmlab.widgets.look import look, style_of
 from glmlab.widgets.notice import Notice
 from glmlab.widgets.painter import wake
 from glmlab.widgets.point_form import PointForm
@@ -55,14 +56,14 @@ class Controls(W.VBox):
         self.state = html()
         self.buttons: dict[Action, W.Button] = {action: self._button(action) for action in _SAYS}
         self.more_trials = W.IntText(
-            10, description="trials", tooltip="Trials to add", layout=W.Layout(width="11em"), style=_NARROW
+            10, description="trials", tooltip="Trials to add", layout=look(width="11em"), style=_NARROW
         )
         self.more_time = W.Text(
             "",
             description="time",
             placeholder="10m",
             tooltip="Time to add: seconds, or 90s, 10m, 1h30m",
-            layout=W.Layout(width="11em"),
+            layout=look(width="11em"),
             style=_NARROW,
         )
         self.point = PointForm()
@@ -70,9 +71,9 @@ class Controls(W.VBox):
             [
                 W.HBox(
                     [self.more_trials, self.more_time, self.buttons["extend"]],
-                    layout=W.Layout(flex_flow="row wrap"),
+                    layout=look(flex_flow="row wrap"),
                 ),
-                W.VBox([self.point, self.buttons["enqueue"]], layout=W.Layout(align_items="flex-start")),
+                W.VBox([self.point, self.buttons["enqueue"]], layout=look(align_items="flex-start")),
             ],
             selected_index=None,
         )
@@ -81,7 +82,7 @@ class Controls(W.VBox):
         self.further.observe(self.notice.guarded(lambda _: self._offer()), names="selected_index")
         row = W.HBox(
             [self.buttons[action] for action in ("start", "pause", "resume", "stop", "abort")],
-            layout=W.Layout(flex_flow="row wrap"),
+            layout=look(flex_flow="row wrap"),
         )
         super().__init__([self.state, row, self.notice, self.further])
         self.session = session
@@ -151,7 +152,11 @@ class Controls(W.VBox):
     def _button(self, action: Action) -> W.Button:
         label, icon, says = _SAYS[action]
         button = W.Button(
-            description=label, icon=icon, tooltip=says, layout=W.Layout(width="auto", min_width="7em")
+            description=label,
+            icon=icon,
+            tooltip=says,
+            layout=look(width="auto", min_width="7em"),
+            style=style_of(W.Button),
         )
         button.on_click(self.notice.guarded(lambda _: self._clicked(action)))
         return button

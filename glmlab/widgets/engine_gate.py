@@ -9,8 +9,8 @@ from typing import Any
 import ipywidgets as W
 
 from glmlab.study_spec import StudySpec
+from glmlab.widgets.look import look, show
 from glmlab.widgets.notice import Notice
-from glmlab.widgets.style import show
 
 
 def may_start(spec: StudySpec, gate: EngineGate | None, then: Callable[[], Any]) -> bool:
@@ -51,7 +51,7 @@ class EngineGate(W.VBox):
             description=f"Close the engine of {who}, then start",
             icon="eject",
             tooltip=f"Closes the engine of {who}, waits until it is gone, then starts what was asked for",
-            layout=W.Layout(width="auto"),
+            layout=look(width="auto"),
         )
         self.button.on_click(self.notice.guarded(lambda _: self._clicked()))
         super().__init__([self.notice, self.button])

@@ -12,8 +12,9 @@ import ipywidgets as W
 from glmlab.engines.engine_log import tail
 from glmlab.units import format_duration
 from glmlab.widgets.engine_places import places
+from glmlab.widgets.look import look, show
 from glmlab.widgets.player import RUNNING, PlayStatus, State
-from glmlab.widgets.style import framed, html, log_html, show
+from glmlab.widgets.style import framed, html, log_html
 
 _LOG_LINES = 14
 _WORDS: dict[State, str] = {
@@ -55,24 +56,24 @@ class EnginePanel(W.VBox):
             value=place,
             tooltip="A process of its own can be killed and gives all memory back; a recording needs no GPU",
             style={"description_width": "90px"},
-            layout=W.Layout(width="470px", max_width="100%"),
+            layout=look(width="470px", max_width="100%"),
         )
         self.start = W.Button(
             description=_START["none"],
             icon="play",
             button_style="primary",
             tooltip="Start an engine for the recipe, and measure it as it starts",
-            layout=W.Layout(**wide),
+            layout=look(**wide),
         )
-        self.stop = W.Button(description=_CLOSE["ready"][0], icon="stop", layout=W.Layout(**wide))
+        self.stop = W.Button(description=_CLOSE["ready"][0], icon="stop", layout=look(**wide))
         self.log_button = W.ToggleButton(
             description="Show log",
             tooltip="The end of the engine's log",
-            layout=W.Layout(align_self="flex-start", **wide),
+            layout=look(align_self="flex-start", **wide),
         )
         self._line, self._log = html(), html()
         self._state: State = "none"
-        row = W.HBox([self.place, self.start, self.stop], layout=W.Layout(flex_flow="row wrap"))
+        row = W.HBox([self.place, self.start, self.stop], layout=look(flex_flow="row wrap"))
         super().__init__([row, self._line, self.log_button, self._log])
 
     def connect(

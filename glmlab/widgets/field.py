@@ -7,6 +7,7 @@ from typing import Any
 
 import ipywidgets as W
 
+from glmlab.widgets.look import look, style_of
 from glmlab.widgets.style import html
 
 LABEL = "8em"
@@ -28,8 +29,8 @@ class Field(W.HBox):
         self.control, self._hint = control, hint
         self.refusal = ""
         self._beside = html()
-        super().__init__([control, self._beside], layout=W.Layout(flex_flow="row wrap", align_items="center"))
         self._say()
+        super().__init__([control, self._beside], layout=look(flex_flow="row wrap", align_items="center"))
 
     @property
     def value(self) -> Any:
@@ -50,9 +51,8 @@ class Field(W.HBox):
     def _say(self) -> None:
         text = self.refusal or self._hint
         # What is long has a line of its own, below the input.
-        is_long = len(text) > _BESIDE
-        self._beside.layout.flex = f"1 1 calc(100% - {LABEL})" if is_long else "1 1 6em"
-        self._beside.layout.margin = f"0 0 4px {LABEL}" if is_long else "0"
+        below = {"flex": f"1 1 calc(100% - {LABEL})", "margin": f"0 0 4px {LABEL}"}
+        self._beside.layout = look(**(below if len(text) > _BESIDE else {"flex": "1 1 6em", "margin": "0"}))
         self._beside.value = refusal_html(self.refusal) if self.refusal else _hint(self._hint)
 
 
@@ -70,18 +70,24 @@ def _hint(text: str) -> str:
 
 def text_input(label: str, tooltip: str, value: str = "", *, width: str = "25em", **more: Any) -> Any:
     """A text field that answers when it is left or Enter is pressed, not at each key."""
-    return W.Text(value, description=label, tooltip=tooltip, continuous_update=False, **_look(width), **more)
+    more |= _look(W.Text, width)
+    return W.Text(value, description=label, tooltip=tooltip, continuous_update=False, **more)
 
 
 def number_input(label: str, tooltip: str, value: int, *, width: str = "15em") -> Any:
     """A field for a whole number; it is judged beside it, not clipped without a word."""
-    return W.IntText(value, description=label, tooltip=tooltip, continuous_update=False, **_look(width))
+    shown = _look(W.IntText, width)
+    return W.IntText(value, description=label, tooltip=tooltip, continuous_update=False, **shown)
 
 
 def choice_input(label: str, tooltip: str, options: Any, value: Any, *, width: str = "25em") -> Any:
     """A drop-down."""
-    return W.Dropdown(options=options, value=value, description=label, tooltip=tooltip, **_look(width))
+    shown = _look(W.Dropdown, width)
+    return W.Dropdown(options=options, value=value, description=label, tooltip=tooltip, **shown)
 
 
-def _look(width: str) -> dict[str, Any]:
-    return {"style": {"description_width": LABEL}, "layout": W.Layout(width=width, margin="2px 0")}
+def _look(control: type[W.DOMWidget], width: str) -> dict[str, Any]:
+    return {
+        "style": style_of(control, description_width=LABEL),
+        "layout": look(width=width, margin="2px 0"),
+    }

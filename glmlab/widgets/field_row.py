@@ -12,8 +12,9 @@ from glmlab.catalog import list_models
 from glmlab.rulebook.backends import known_backends
 from glmlab.rules import Finding, change_text
 from glmlab.widgets.findings import Locked, finding_html, never_locked
+from glmlab.widgets.look import look, show
 from glmlab.widgets.recipe_fields import LEFT_OPEN, FieldReach, RecipeField
-from glmlab.widgets.style import LABEL_WIDTH, action, framed, html, show
+from glmlab.widgets.style import LABEL_WIDTH, action, framed, html
 
 _REACH: dict[FieldReach, str] = {
     "live": "a running engine can take another value",
@@ -55,9 +56,9 @@ class FieldRow(W.VBox):
         self.fix = action("Apply fix", "wrench")
         self.fix.on_click(self._fix_clicked)
         line = W.HBox(
-            [self.control, self._about], layout=W.Layout(flex_flow="row wrap", align_items="flex-start")
+            [self.control, self._about], layout=look(flex_flow="row wrap", align_items="flex-start")
         )
-        super().__init__([line, self._message, self.fix], layout=W.Layout(overflow="hidden", flex="0 0 auto"))
+        super().__init__([line, self._message, self.fix], layout=look(overflow="hidden", flex="0 0 auto"))
         self.add_class("glmlab-field")
         self._describe()
         self._report()
@@ -156,7 +157,7 @@ def _control(field: RecipeField) -> W.Widget:
         "description": field.name,
         "tooltip": f"{field.name}: {field.help}",
         "style": {"description_width": LABEL_WIDTH},
-        "layout": W.Layout(width="470px", max_width="100%"),
+        "layout": look(width="470px", max_width="100%"),
     }
     if field.kind in ("flag", "choice"):
         return W.Dropdown(options=_options(field), **shared)

@@ -14,6 +14,7 @@ from glmlab.knobs import word
 from glmlab.recipe import Recipe
 from glmlab.widgets.field import refusal_html
 from glmlab.widgets.knob_entry import HOWS, KnobEntry, suggested
+from glmlab.widgets.look import look, style_of
 from glmlab.widgets.style import framed, html
 
 _NARROW = {"description_width": "initial"}
@@ -44,16 +45,16 @@ class KnobRow(W.HBox):
             description=knob.name,
             tooltip=f"{knob.help} ({knob.reach})",
             indent=False,
-            layout=W.Layout(width="17.5em", margin="0 0.5em 0 0"),
+            layout=look(width="17.5em", margin="0 0.5em 0 0"),
+            style=style_of(W.Checkbox),
         )
-        self._about = html(flex="1 1 18em")
+        self._about = html(self._known, flex="1 1 18em")
         self._fields: dict[str, Any] = {}
         super().__init__(
             [self.tick, self._about],
-            layout=W.Layout(flex_flow="row wrap", align_items="center", margin="1px 0"),
+            layout=look(flex_flow="row wrap", align_items="center", margin="1px 0"),
         )
         self.tick.observe(lambda _: self._ticked(), names="value")
-        self._tell()
 
     # ------------------------------------------------------------------ what is asked for
     @property
@@ -108,16 +109,18 @@ class KnobRow(W.HBox):
         self.tick.disabled = bool(self.locked) and not self.tick.value
         tooltip = f"{self.knob.help} ({self.knob.reach})"
         self.tick.tooltip = f"{tooltip}; locked: {self.locked}" if self.locked else tooltip
-        if self.refusal:
-            self._about.value = refusal_html(self.refusal)
-            return
+        self._about.value = refusal_html(self.refusal) if self.refusal else framed(self._known)
+
+    @property
+    def _known(self) -> str:
+        """What stands beside the tick while nothing is refused."""
         now = getattr(self._recipe, self.knob.name)
         words = "the engine's choice" if now is None else word(now)
         if self.locked:
             text = f"<b>locked:</b> {escape(self.locked)}"
         else:
             text = f"now <b>{escape(words)}</b> · {escape(self.knob.help)}"
-        self._about.value = framed(f"<span class='glmlab-dim'>{text}</span>")
+        return f"<span class='glmlab-dim'>{text}</span>"
 
     # ------------------------------------------------------------------ fields
     def _made(self) -> dict[str, Any]:
@@ -132,7 +135,7 @@ class KnobRow(W.HBox):
                     description="as",
                     tooltip=f"How the values of {name} are given",
                     style=_NARROW,
-                    layout=W.Layout(width="auto"),
+                    layout=look(width="auto"),
                 ),
                 "text": W.Text(
                     suggested(self.knob, self._recipe, self._status),
@@ -141,7 +144,7 @@ class KnobRow(W.HBox):
                     tooltip=f"Values of {name}, with commas between; the recipe's own is tried in any case",
                     continuous_update=False,
                     style=_NARROW,
-                    layout=W.Layout(width="24em"),
+                    layout=look(width="24em"),
                 ),
                 **{
                     which: W.IntText(
@@ -150,7 +153,7 @@ class KnobRow(W.HBox):
                         tooltip=f"{name}: {says}",
                         continuous_update=False,
                         style=_NARROW,
-                        layout=W.Layout(width="9em"),
+                        layout=look(width="9em"),
                     )
                     for which, value, says in (
                         ("low", low, "lowest value"),

@@ -10,8 +10,9 @@ import ipywidgets as W
 from glmlab.dimension import same_value
 from glmlab.engines.base import KnobStatus
 from glmlab.errors import KnobError, RecipeError
+from glmlab.widgets.look import GONE, look, show, style_of
 from glmlab.widgets.recipe_fields import RecipeField
-from glmlab.widgets.style import LABEL_WIDTH, framed, html, show
+from glmlab.widgets.style import LABEL_WIDTH, framed, html
 
 
 class LiveKnobRow(W.VBox):
@@ -29,19 +30,16 @@ class LiveKnobRow(W.VBox):
         self.field = field
         self.status: KnobStatus | None = None
         shared: dict[str, Any] = {"description": field.name, "tooltip": f"{field.name}: {field.help}"}
-        look = {"style": {"description_width": LABEL_WIDTH}}
-        self.choice = W.Dropdown(
-            options=[], **shared, **look, layout=W.Layout(width="420px", max_width="100%")
-        )
-        self.entry = W.Text(
-            continuous_update=False, **shared, **look, layout=W.Layout(width="420px", max_width="100%")
-        )
+        shared["layout"] = look(width="420px", max_width="100%")
+        width = {"description_width": LABEL_WIDTH}
+        self.choice = W.Dropdown(options=[], **shared, style=style_of(W.Dropdown, **width))
+        self.entry = W.Text(continuous_update=False, **shared, style=style_of(W.Text, **width))
         self._about = html(flex="1 1 260px", padding="0 0 0 12px")
         row = W.HBox(
             [self.choice, self.entry, self._about],
-            layout=W.Layout(flex_flow="row wrap", align_items="center"),
+            layout=look(flex_flow="row wrap", align_items="center"),
         )
-        super().__init__([row], layout=W.Layout(display="none", flex="0 0 auto"))
+        super().__init__([row], layout=look(flex="0 0 auto"), _dom_classes=(GONE,))
 
     def fill(self, status: KnobStatus | None) -> None:
         """Show what the engine says now. What a user has chosen but not applied stays chosen.

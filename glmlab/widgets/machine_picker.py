@@ -12,6 +12,7 @@ import ipywidgets as W
 from glmlab.gpus import Gpu, find_gpu, gpu_of_device, list_gpus
 from glmlab.hardware import Machine, machine
 from glmlab.memory import MOST_GPUS, check_count
+from glmlab.widgets.look import look
 from glmlab.widgets.notice import Notice
 from glmlab.widgets.style import framed, html, stylesheet
 
@@ -47,7 +48,7 @@ class MachinePicker(W.VBox):
         self._here = here or machine()
         self._gpus = self._offered()
         self._present = Counter(each.name for each in self._known_devices())
-        shared: dict[str, Any] = {"style": {"description_width": "90px"}, "layout": W.Layout(width="auto")}
+        shared: dict[str, Any] = {"style": {"description_width": "90px"}, "layout": look(width="auto")}
         self.choice = W.Dropdown(
             description="GPU",
             options=self._options(),
@@ -62,7 +63,7 @@ class MachinePicker(W.VBox):
             value=1,
             tooltip=f"GPUs of this kind, 1 to {MOST_GPUS}",
             style={"description_width": "90px"},
-            layout=W.Layout(width="190px"),
+            layout=look(width="190px"),
         )
         self._about = html()
         children = [stylesheet(), self.choice, self.number, self._about]

@@ -14,6 +14,7 @@ from glmlab.errors import RecipeError
 from glmlab.recipe import Recipe
 from glmlab.recipe_book import find_recipe, list_recipes
 from glmlab.units import format_bytes
+from glmlab.widgets.look import look
 from glmlab.widgets.notice import Notice
 from glmlab.widgets.style import action, framed, html, stylesheet
 
@@ -41,7 +42,7 @@ class ModelPicker(W.VBox):
         self._lines = {name: _line(name) for name in list_models()}
         self._words = {name: _searched(name) for name in self._lines}
         self._recipes = readable_recipes()
-        shared: dict[str, Any] = {"style": {"description_width": "90px"}, "layout": W.Layout(width="auto")}
+        shared: dict[str, Any] = {"style": {"description_width": "90px"}, "layout": look(width="auto")}
         self.search = W.Text(
             description="Find model",
             placeholder="type to filter: 5.1 nvfp4, flash, reap ... or a hub name, a folder",
@@ -55,8 +56,8 @@ class ModelPicker(W.VBox):
             "Use this name",
             "folder-open",
             "Take what is typed above: a folder with a config.json, a hub name, or a rank twin",
+            margin="2px 0 2px 98px",
         )
-        self.use.layout.margin = "2px 0 2px 98px"
         self._known = html()
         self.search.observe(self.notice.guarded(self._typed), names="value")
         self.listing.observe(self.notice.guarded(self._picked), names="value")

@@ -21,11 +21,12 @@ from glmlab.widgets.chart_box import ChartBox
 from glmlab.widgets.engine_panel import EnginePanel
 from glmlab.widgets.engine_places import CHILD, first_workload, recipe_at, start_engine
 from glmlab.widgets.live_knob_row import LiveKnobRow
+from glmlab.widgets.look import look, show
 from glmlab.widgets.notice import Notice
 from glmlab.widgets.play_history import history_columns, label, metric_for, result_line
 from glmlab.widgets.player import RUNNING, Player, PlayStatus, Round, StartEngine
 from glmlab.widgets.recipe_fields import recipe_fields
-from glmlab.widgets.style import framed, html, show, stylesheet, title
+from glmlab.widgets.style import framed, html, stylesheet, title
 from glmlab.widgets.table_twin import table_html
 from glmlab.widgets.workload_form import WorkloadForm
 
@@ -76,16 +77,16 @@ class Play(W.VBox):
             icon="check",
             button_style="primary",
             tooltip="Change the engine to what is chosen above, then measure; else measure again",
-            layout=W.Layout(width="auto", min_width="130px"),
+            layout=look(width="auto", min_width="130px"),
         )
         self.back = W.Button(
             description="Choose the former values",
             icon="undo",
             tooltip="Put the values of the round before into the controls; Apply makes them count",
-            layout=W.Layout(width="auto"),
+            layout=look(width="auto"),
         )
         self._fixed = html()
-        buttons = W.HBox([self.apply, self.back], layout=W.Layout(flex_flow="row wrap"))
+        buttons = W.HBox([self.apply, self.back], layout=look(flex_flow="row wrap"))
         self._bench = W.VBox([title("Live settings"), *self._rows.values(), self._fixed, buttons])
         self._result, self._history = html(), html()
         self._shown = W.VBox([title("What it did"), self._result, self._chart, self._history])

@@ -9,6 +9,7 @@ import ipywidgets as W
 
 from glmlab.dimension import Dimension, Value
 from glmlab.knobs import KnobSpace, Params, word
+from glmlab.widgets.look import look
 from glmlab.widgets.style import html
 
 _MOST_LISTED = 64
@@ -32,7 +33,7 @@ class PointForm(W.VBox):
         chosen = {**begin, **self.point} if self._shown and self._shown[0] == state[0] else dict(begin)
         self._shown, self._space = state, space
         self._fields = {d.name: _field(d, chosen.get(d.name)) for d in space}
-        self.children = (W.Box([*self._fields.values()], layout=W.Layout(flex_flow="row wrap")),)
+        self.children = (W.Box([*self._fields.values()], layout=look(flex_flow="row wrap")),)
 
     @property
     def point(self) -> Params:
@@ -48,11 +49,11 @@ class PointForm(W.VBox):
 
 def _field(dimension: Dimension, value: Value) -> Any:
     known = dimension.knob
-    look: dict[str, Any] = {
+    shared: dict[str, Any] = {
         "description": dimension.name,
         "tooltip": f"{known.help} ({known.reach})",
         "style": {"description_width": "initial"},
-        "layout": W.Layout(width="auto", min_width="14em", margin="2px 1em 2px 0"),
+        "layout": look(width="auto", min_width="14em", margin="2px 1em 2px 0"),
     }
     if dimension.count <= _MOST_LISTED:
         options = [(word(each), each) for each in dimension.points()]
@@ -62,12 +63,12 @@ def _field(dimension: Dimension, value: Value) -> Any:
             for at, (_, each) in enumerate(options)
             if each is value or (type(each), each) == (type(value), value)
         ]
-        return W.Dropdown(options=options, index=places[0] if places else 0, **look)
+        return W.Dropdown(options=options, index=places[0] if places else 0, **shared)
     return W.BoundedIntText(
         value if isinstance(value, int) and value in dimension else dimension.low,
         min=dimension.low,
         max=dimension.high,
         step=dimension.step,
         continuous_update=False,
-        **look,
+        **shared,
     )

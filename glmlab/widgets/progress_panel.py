@@ -10,6 +10,7 @@ import ipywidgets as W
 from glmlab.measurement import Evidence
 from glmlab.session import SessionStatus
 from glmlab.units import format_duration
+from glmlab.widgets.look import look
 from glmlab.widgets.style import framed, html
 
 _QUIET_S = 2.0  # without news: from then on it is said for how long
@@ -24,7 +25,7 @@ class ProgressPanel(W.VBox):
             description="0 trials",
             tooltip="Trials with a result, of those that the budget or the space allows",
             style={"description_width": "initial"},
-            layout=W.Layout(width="min(100%, 40em)"),
+            layout=look(width="min(100%, 40em)"),
         )
         self.figures = html()
         super().__init__([self.bar, self.figures])

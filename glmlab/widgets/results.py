@@ -21,6 +21,7 @@ from glmlab.widgets.chart_box import ChartBox
 from glmlab.widgets.dashboard_row import DashboardRow
 from glmlab.widgets.engine_gate import EngineGate, may_start
 from glmlab.widgets.field import text_input
+from glmlab.widgets.look import look
 from glmlab.widgets.notice import Notice
 from glmlab.widgets.painter import Painter, wake
 from glmlab.widgets.style import framed, html, stylesheet, title
@@ -68,12 +69,12 @@ class Results(W.VBox):
             description="further rounds",
             tooltip="Visits of best and baseline each, on top of those that were made",
             style={"description_width": "initial"},
-            layout=W.Layout(width="12em"),
+            layout=look(width="12em"),
         )
         self.confirm = W.Button(
             description="Confirm again",
             icon="repeat",
-            layout=W.Layout(width="auto", min_width="11em"),
+            layout=look(width="auto", min_width="11em"),
         )
         self.confirm.on_click(self.notice.guarded(lambda _: self.confirm_again()))
         self.export = TaskRow(
@@ -96,7 +97,7 @@ class Results(W.VBox):
         self._is_own_painter = painter is None
         self.painter = painter or Painter(self.notice.tell)
         self.painter.add(self.paint)
-        again = W.HBox([self.rounds, self.confirm], layout=W.Layout(flex_flow="row wrap"))
+        again = W.HBox([self.rounds, self.confirm], layout=look(flex_flow="row wrap"))
         super().__init__(
             [
                 stylesheet(),

@@ -15,9 +15,10 @@ from glmlab.rules import Finding, apply_fix
 from glmlab.units import counted
 from glmlab.widgets.field_row import FieldRow
 from glmlab.widgets.findings import field_of
+from glmlab.widgets.look import GONE, look, show, style_of
 from glmlab.widgets.notice import Notice
 from glmlab.widgets.recipe_fields import GROUPS, RecipeField, recipe_fields
-from glmlab.widgets.style import show, stylesheet
+from glmlab.widgets.style import stylesheet
 
 _LEAST_SEARCHED = 2  # letters; one finds nearly everything
 
@@ -47,18 +48,18 @@ class SettingsForm(W.VBox):
             placeholder="part of a name or of what it does",
             tooltip="Shows the settings whose name or help has this text; empty shows the groups",
             style={"description_width": "90px"},
-            layout=W.Layout(width="420px", max_width="100%"),
+            layout=look(width="420px", max_width="100%"),
         )
         self.only_set = W.Checkbox(
             description="Only what is set or has a finding",
             tooltip="Leave out the settings that have their default and that no rule speaks of",
             indent=False,
-            layout=W.Layout(width="auto", margin="0 0 0 12px"),
+            layout=look(width="auto", margin="0 0 0 12px"),
         )
         self._sections = {name: _Section(name, self.notice.guarded(self._toggled)) for name in GROUPS}
         self.find.observe(self.notice.guarded(self._filter), names="value")
         self.only_set.observe(self.notice.guarded(self._filter), names="value")
-        bar = W.HBox([self.find, self.only_set], layout=W.Layout(flex_flow="row wrap"))
+        bar = W.HBox([self.find, self.only_set], layout=look(flex_flow="row wrap"))
         children = [stylesheet(), bar, *self._sections.values()]
         super().__init__([*children, self.notice] if notice is None else children)
         self._count()
@@ -243,11 +244,12 @@ class _Section(W.VBox):
         self._words = ""
         self._is_forced = False  # open since something was searched for and found here
         self._on_toggle = on_toggle
-        self.button = W.ToggleButton(layout=W.Layout(width="100%", margin="3px 0 0"))
-        self.body = W.VBox(layout=W.Layout(display="none", margin="0 0 6px 6px"))
+        self.button = W.ToggleButton(
+            layout=look(width="100%", margin="3px 0 0"), style=style_of(W.ToggleButton)
+        )
+        self.body = W.VBox(layout=look(margin="0 0 6px 6px"), _dom_classes=(GONE,))
         self.button.observe(self._pressed, names="value")
-        super().__init__([self.button, self.body])
-        self.add_class("glmlab-section")
+        super().__init__([self.button, self.body], layout=look(), _dom_classes=("glmlab-section",))
 
     @property
     def is_open(self) -> bool:

@@ -22,6 +22,7 @@ from glmlab.rules import Finding, apply_fix
 from glmlab.ticker import Worker
 from glmlab.widgets.findings import FindingsPanel, summary
 from glmlab.widgets.judgement import Judgement, judge
+from glmlab.widgets.look import look
 from glmlab.widgets.machine_picker import MachinePicker
 from glmlab.widgets.memory_panel import MemoryPanel
 from glmlab.widgets.model_picker import ModelPicker, readable_recipes
@@ -72,7 +73,7 @@ class Setup(W.VBox):
             value=_OWN,
             tooltip="Replaces all settings by those of a recipe that ships with glmlab or is in GLMLAB_DATA",
             style={"description_width": "90px"},
-            layout=W.Layout(width="auto"),
+            layout=look(width="auto"),
         )
         self.model = ModelPicker(found.model, notice=self.notice)
         self.machine = MachinePicker(gpu, count, notice=self.notice, here=here)
@@ -95,11 +96,9 @@ class Setup(W.VBox):
 
     def _choices(self) -> W.HBox:
         half = {"flex": "1 1 380px", "width": "auto", "min_width": "0", "margin": "0 12px 0 0"}
-        left = W.VBox([title("Model"), self.model], layout=W.Layout(**half))
-        right = W.VBox(
-            [title("Recipe"), self.recipes, title("Machine"), self.machine], layout=W.Layout(**half)
-        )
-        return W.HBox([left, right], layout=W.Layout(flex_flow="row wrap"))
+        left = W.VBox([title("Model"), self.model], layout=look(**half))
+        right = W.VBox([title("Recipe"), self.recipes, title("Machine"), self.machine], layout=look(**half))
+        return W.HBox([left, right], layout=look(flex_flow="row wrap"))
 
     def _judged_parts(self) -> list[W.Widget]:
         return [title("Memory"), self.memory, self.speed, title("Findings"), self.findings]

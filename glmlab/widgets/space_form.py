@@ -13,6 +13,7 @@ from glmlab.recipe import Recipe
 from glmlab.widgets.field import refusal_html
 from glmlab.widgets.knob_entry import KnobEntry
 from glmlab.widgets.knob_row import KnobRow
+from glmlab.widgets.look import look
 from glmlab.widgets.style import framed, html, title
 
 _HEADS: dict[Reach, str] = {
@@ -39,8 +40,8 @@ class SpaceForm(W.VBox):
         for reach, head in _HEADS.items():
             parts += [title(head, level=4), *(row for row in self.rows.values() if row.knob.reach == reach)]
         # In a box of their own: what scrolls would otherwise press its rows together.
-        rows = W.VBox(parts, layout=W.Layout(flex="0 0 auto", overflow="visible"))
-        super().__init__([rows], layout=W.Layout(max_height="26em", overflow="auto"))
+        rows = W.VBox(parts, layout=look(flex="0 0 auto", overflow="visible"))
+        super().__init__([rows], layout=look(max_height="26em", overflow="auto"))
 
     @property
     def entries(self) -> dict[str, KnobEntry]:

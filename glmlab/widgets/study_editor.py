@@ -17,6 +17,7 @@ from glmlab.study_spec import Constraint, StudySpec
 from glmlab.widgets.field import LABEL, Field, choice_input, number_input, text_input
 from glmlab.widgets.field_values import listed_names
 from glmlab.widgets.known_reach import Reach, recorded_reach
+from glmlab.widgets.look import look
 from glmlab.widgets.space_form import SpaceForm
 from glmlab.widgets.study_draft import Judged, StudyDraft
 from glmlab.widgets.style import title
@@ -64,7 +65,7 @@ class StudyEditor(W.VBox):
                     }
                 ),
             ],
-            layout=W.Layout(flex_flow="row wrap"),
+            layout=look(flex_flow="row wrap"),
         )
         super().__init__([columns, title("Space: what is moved"), self.space])
         self._changed()
@@ -73,7 +74,7 @@ class StudyEditor(W.VBox):
         parts: list[Any] = []
         for head, names in groups.items():
             parts += [title(head), *(self.fields[name] for name in names)]
-        return W.VBox(parts, layout=W.Layout(flex="1 1 30em", min_width="0", margin="0 1em 0 0"))
+        return W.VBox(parts, layout=look(flex="1 1 30em", min_width="0", margin="0 1em 0 0"))
 
     # ------------------------------------------------------------------ reading
     @property
@@ -213,7 +214,7 @@ def _fields(draft: StudyDraft, storage: str) -> dict[str, Field]:
         tooltip="Further objectives: the search looks for points of which no other is better in all of them",
         rows=3,
         style={"description_width": LABEL},
-        layout=W.Layout(width="25em"),
+        layout=look(width="25em"),
     )
     constraints = W.Textarea(
         draft.constraints,
@@ -223,7 +224,7 @@ def _fields(draft: StudyDraft, storage: str) -> dict[str, Field]:
         continuous_update=False,
         rows=2,
         style={"description_width": LABEL},
-        layout=W.Layout(width="25em"),
+        layout=look(width="25em"),
     )
     return {
         "study": Field(text_input("study", "Name under which it is stored and continued", draft.study)),

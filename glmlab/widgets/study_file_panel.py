@@ -10,6 +10,7 @@ import ipywidgets as W
 
 from glmlab.errors import StudyError
 from glmlab.widgets.field import text_input
+from glmlab.widgets.look import look
 from glmlab.widgets.notice import Notice
 from glmlab.widgets.style import framed, html
 
@@ -27,12 +28,12 @@ class StudyFilePanel(W.VBox):
         self.notice = Notice()
         self.file = text_input("file", "Where to save the study file", placeholder="study.yaml", width="26em")
         self.save = W.Button(
-            description="Save", icon="save", tooltip="Write the study file", layout=W.Layout(width="auto")
+            description="Save", icon="save", tooltip="Write the study file", layout=look(width="auto")
         )
         self.save.on_click(self.notice.guarded(lambda _: self._save()))
         self._link = html()
         row = W.HBox(
-            [self.file, self.save, self._link], layout=W.Layout(flex_flow="row wrap", align_items="center")
+            [self.file, self.save, self._link], layout=look(flex_flow="row wrap", align_items="center")
         )
         super().__init__([self.shown, row, self.notice])
         self.show("", "", {})

@@ -10,9 +10,12 @@ from html import escape
 
 import ipywidgets as W
 
+from glmlab.widgets.look import look, shared, style_of
+
 # Where a front end has no such variable, what follows it counts; currentColor is readable on any ground.
 _CSS = """
 .glmlab { color: var(--jp-ui-font-color1, inherit); line-height: 1.45; }
+.glmlab-gone { display: none !important; }
 .glmlab-html { min-width: 0; }
 .glmlab-html .widget-html-content { line-height: 1.45; white-space: normal; overflow-wrap: anywhere; }
 .glmlab p, .glmlab ul { margin: 2px 0; }
@@ -82,7 +85,7 @@ LABEL_WIDTH = "215px"  # of the longest recipe field
 
 def stylesheet() -> W.HTML:
     """The rules as a widget without extent; a composite has it among its children, once or more."""
-    return W.HTML(f"<style>{_CSS}</style>", layout=W.Layout(display="none"))
+    return shared(W.HTML, value=f"<style>{_CSS}</style>", layout=look(display="none"), style=style_of(W.HTML))
 
 
 def html(text: str = "", **layout: str) -> W.HTML:
@@ -95,9 +98,12 @@ def html(text: str = "", **layout: str) -> W.HTML:
     **layout
         Of :class:`ipywidgets.Layout`.
     """
-    widget = W.HTML(framed(text), layout=W.Layout(margin="0", **layout))
-    widget.add_class("glmlab-html")
-    return widget
+    return W.HTML(
+        framed(text),
+        layout=look(margin="0", **layout),
+        style=style_of(W.HTML),
+        _dom_classes=("glmlab-html",),
+    )
 
 
 def framed(text: str) -> str:
@@ -123,7 +129,7 @@ def log_html(text: str) -> str:
     return f'<div class="glmlab-log"><pre>{escape(_ANSI.sub("", text))}</pre></div>'
 
 
-def action(words: str, icon: str, tooltip: str = "") -> W.Button:
+def action(words: str, icon: str, tooltip: str = "", *, margin: str = "2px 0 4px") -> W.Button:
     """A button that is as wide as its words, and breaks them where they are too long.
 
     Parameters
@@ -134,15 +140,14 @@ def action(words: str, icon: str, tooltip: str = "") -> W.Button:
         A name of Font Awesome.
     tooltip : str
         What it does, in a sentence.
+    margin : str
+        Around it, as CSS has it.
     """
-    look = W.Layout(
-        width="auto", max_width="100%", flex="0 1 auto", align_self="flex-start", margin="2px 0 4px"
+    return W.Button(
+        description=words,
+        icon=icon,
+        tooltip=tooltip,
+        layout=look(width="auto", max_width="100%", flex="0 1 auto", align_self="flex-start", margin=margin),
+        style=style_of(W.Button),
+        _dom_classes=("glmlab-wrap",),
     )
-    button = W.Button(description=words, icon=icon, tooltip=tooltip, layout=look)
-    button.add_class("glmlab-wrap")
-    return button
-
-
-def show(widget: W.Widget, visible: bool = True) -> None:
-    """Show a widget or take it out of the page, and out of the way of the keyboard."""
-    widget.layout.display = None if visible else "none"

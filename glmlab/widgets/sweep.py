@@ -23,6 +23,7 @@ from glmlab.units import counted
 from glmlab.widgets.board import Board
 from glmlab.widgets.engine_gate import EngineGate, may_start
 from glmlab.widgets.known_reach import Reach, probed_reach
+from glmlab.widgets.look import look
 from glmlab.widgets.notice import Notice
 from glmlab.widgets.painter import Painter
 from glmlab.widgets.study_editor import StudyEditor
@@ -88,7 +89,7 @@ class Sweep(W.VBox):
             description=_ASK,
             icon="question-circle",
             tooltip="Imports vLLM in another process, some seconds, and locks what it cannot change live",
-            layout=W.Layout(width="auto", align_self="flex-start"),
+            layout=look(width="auto", align_self="flex-start"),
         )
         self.probe.on_click(self.notice.guarded(lambda _: self._ask()))
         self.button = W.Button(
@@ -96,13 +97,13 @@ class Sweep(W.VBox):
             icon="play",
             button_style="primary",
             tooltip=_STARTS,
-            layout=W.Layout(width="auto", min_width="12em"),
+            layout=look(width="auto", min_width="12em"),
         )
         self.button.on_click(self.notice.guarded(lambda _: self.start()))
         self.folds = W.Accordion([W.VBox([self.probe, self.editor]), self.file], selected_index=0)
         self.folds.set_title(0, "Study: space, workload, objective, budget")
         self.folds.set_title(1, "Study file")
-        row = W.HBox([self.button, self.grid], layout=W.Layout(flex_flow="row wrap", align_items="center"))
+        row = W.HBox([self.button, self.grid], layout=look(flex_flow="row wrap", align_items="center"))
         gates = [gate] if gate is not None else []
         super().__init__([stylesheet(), self.folds, row, *gates, self.notice, self.board])
         self.board.painter.add(self.paint)

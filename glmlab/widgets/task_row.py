@@ -9,6 +9,7 @@ from typing import Any
 import ipywidgets as W
 
 from glmlab.ticker import Worker
+from glmlab.widgets.look import look
 from glmlab.widgets.notice import Notice
 from glmlab.widgets.style import framed, html
 
@@ -42,13 +43,13 @@ class TaskRow(W.VBox):
         self._reason, self._is_busy = "", False
         self.field = field
         self.button = W.Button(
-            description=label, icon=icon, tooltip=tooltip, layout=W.Layout(width="auto", min_width="11em")
+            description=label, icon=icon, tooltip=tooltip, layout=look(width="auto", min_width="11em")
         )
         self.notice = Notice()
         self.outcome = html()
         self.button.on_click(self.notice.guarded(lambda _: self.run()))
         row = [field, self.button] if field is not None else [self.button]
-        super().__init__([W.HBox(row, layout=W.Layout(flex_flow="row wrap")), self.notice, self.outcome])
+        super().__init__([W.HBox(row, layout=look(flex_flow="row wrap")), self.notice, self.outcome])
 
     @property
     def is_busy(self) -> bool:

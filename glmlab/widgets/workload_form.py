@@ -9,6 +9,7 @@ import ipywidgets as W
 
 from glmlab.errors import InputError, WorkloadError
 from glmlab.widgets.field_values import whole_numbers
+from glmlab.widgets.look import look
 from glmlab.widgets.style import framed, html
 from glmlab.workload import Workload
 
@@ -42,11 +43,11 @@ class WorkloadForm(W.VBox):
                 tooltip=tooltip,
                 continuous_update=False,
                 style={"description_width": "100px"},
-                layout=W.Layout(width=width, max_width="100%"),
+                layout=look(width=width, max_width="100%"),
             )
             for name, (words, width, tooltip) in _FIELDS.items()
         }
-        row = W.HBox(list(self.fields.values()), layout=W.Layout(flex_flow="row wrap"))
+        row = W.HBox(list(self.fields.values()), layout=look(flex_flow="row wrap"))
         super().__init__([row, self._refusal])
         self.show_workload(workload)
         for field in self.fields.values():

@@ -41,7 +41,7 @@ def browser() -> Iterator[Any]:
 def page(browser: Any, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     """A page wide enough for the workbench; a picture of how it ended is kept where a test fails."""
     opened = browser.new_page(viewport={"width": 1500, "height": 1100})
-    opened.set_default_timeout(60_000)
+    opened.set_default_timeout(120_000)
     yield opened
     folder = os.environ.get("GLMLAB_SCREENSHOTS")
     if folder:

@@ -7,6 +7,7 @@ import pytest
 from glmlab.session import Action, Session, SessionState
 from glmlab.study_lock import study_lock
 from glmlab.widgets.controls import Controls
+from glmlab.widgets.look import is_shown
 from glmlab.widgets.why_not import why_not
 from tests.doubles import scripted_start
 from tests.studies import LIVE, SAMPLED, TWO_PLANS, bowl, spec
@@ -41,7 +42,7 @@ def test_without_a_session_every_button_is_there_and_says_why_it_can_do_nothing(
     controls = Controls()
     assert enabled(controls) == set()
     for button in controls.buttons.values():
-        assert button.layout.display != "none"
+        assert is_shown(button)
         assert button.tooltip.startswith("Not now: no study has been started or attached here yet. ")
     assert words(controls.state) == "No study has been started or attached here yet."
 

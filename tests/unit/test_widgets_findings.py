@@ -10,6 +10,7 @@ from glmlab.recipe import Recipe
 from glmlab.recipe_book import find_recipe
 from glmlab.rules import Finding, check, load_rules
 from glmlab.widgets.findings import FindingsPanel, field_of, finding_html, summary
+from glmlab.widgets.look import is_shown
 
 RECIPE = Recipe(name="unit", model="glm-5.1-reap-160", tensor_parallel=4, block_size=64)
 # These are about the software of the machine, or about the engine as a whole.
@@ -37,7 +38,7 @@ def panel():
 
 
 def visible(panel: FindingsPanel):
-    return [slot for slot in panel.slots if slot.layout.display != "none"]
+    return [slot for slot in panel.slots if is_shown(slot)]
 
 
 def test_each_packaged_rule_has_a_field_unless_it_is_about_the_software():
@@ -105,7 +106,7 @@ def test_a_button_names_its_change_and_hands_over_the_finding(panel):
     first, second = visible(panel)
     assert first.button.description == "Apply fix: kv_splits: 8"
     assert "the fix" in first.button.tooltip
-    assert second.button.layout.display == "none"
+    assert not is_shown(second.button)
     first.button.click()
     second.button.click()
     assert fixed == [can, cannot]

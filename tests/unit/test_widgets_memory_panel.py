@@ -9,6 +9,7 @@ import pytest
 
 from glmlab.memory import Fit, fit
 from glmlab.recipe import Recipe
+from glmlab.widgets.look import is_shown
 from glmlab.widgets.memory_panel import MemoryPanel, advice_text, parts_html, picture_html
 
 
@@ -96,7 +97,7 @@ def test_advice_is_taken_by_a_button_that_names_the_change(panel, too_large):
     taken: list[Any] = []
     panel.on_advice(taken.append)
     panel.show_fit(too_large)
-    shown = [slot for slot in panel.slots if slot.layout.display != "none"]
+    shown = [slot for slot in panel.slots if is_shown(slot)]
     assert len(shown) == len(too_large.advice)
     for slot, advice in zip(shown, too_large.advice, strict=True):
         assert slot.button.description == f"Apply: {advice_text(advice, too_large)}"
@@ -110,7 +111,7 @@ def test_another_fit_takes_the_place_of_the_first(panel, fitting, too_large):
     panel.show_fit(too_large)
     panel.show_fit(fitting)
     assert panel.fit is fitting
-    assert sum(slot.layout.display != "none" for slot in panel.slots) == len(fitting.advice)
+    assert sum(is_shown(slot) for slot in panel.slots) == len(fitting.advice)
     assert "Does not fit" not in panel._picture.value
 
 
@@ -119,5 +120,5 @@ def test_why_there_is_no_fit_is_said_in_its_place(panel, fitting):
     panel.say("No GPU <is> chosen")
     assert panel.fit is None
     assert "No GPU &lt;is&gt; chosen" in panel._picture.value
-    assert all(slot.layout.display == "none" for slot in panel.slots)
+    assert all(not is_shown(slot) for slot in panel.slots)
     assert panel._parts.value == ""

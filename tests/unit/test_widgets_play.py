@@ -9,6 +9,7 @@ from ipywidgets.widgets.widget import _instances
 
 from glmlab.engines.base import KnobStatus
 from glmlab.errors import EngineStartError, MeasureError
+from glmlab.widgets.look import is_shown
 from glmlab.widgets.setup import Setup
 from tests.doubles import scripted_start
 from tests.plays import RECIPE, RECORDING, Starts, apply, bench_is_shown, line, start
@@ -20,7 +21,7 @@ def test_before_anything_runs_there_is_a_start_button_and_no_empty_frame(make_pl
     assert play.engine.start.description == "Start engine"
     assert play.engine.stop.disabled
     assert not bench_is_shown(play)
-    assert play._shown.layout.display == "none"
+    assert not is_shown(play._shown)
     assert "No engine" in line(play)
     assert "<code>unit</code>" in line(play)
 
@@ -32,16 +33,16 @@ def test_a_started_engine_is_measured_as_it_is(play):
     assert [(each.number, each.report) for each in play.rounds] == [(1, None)]
     assert play.rounds[0].workload.contexts == (256, 1024), "contexts that fit max_model_len"
     assert bench_is_shown(play)
-    assert play._shown.layout.display is None
+    assert is_shown(play._shown)
 
 
 def test_controls_are_those_that_the_engine_can_change_with_what_it_allows(play):
-    shown = {name: row for name, row in play._rows.items() if row.layout.display != "none"}
+    shown = {name: row for name, row in play._rows.items() if is_shown(row)}
     limits = ["max_num_seqs", "max_num_batched_tokens", "long_prefill_token_threshold"]
     assert list(shown) == ["cpu_split_kv", "cpu_attn_isa", *limits]
     assert shown["cpu_split_kv"].choice.options == (("true", True), ("false", False))
-    assert shown["cpu_split_kv"].entry.layout.display == "none"
-    assert shown["max_num_seqs"].choice.layout.display == "none"
+    assert not is_shown(shown["cpu_split_kv"].entry)
+    assert not is_shown(shown["max_num_seqs"].choice)
     assert shown["max_num_seqs"].entry.value == "8"
     assert "1 to 8" in shown["max_num_seqs"]._about.value
 
@@ -50,7 +51,7 @@ def test_what_cannot_be_changed_is_listed_with_the_reason(make_play):
     live = {"kv_splits": KnobStatus(live=False, why="CPU_ATTN has <no> splits")}
     play = make_play(Starts(scripted_start(live=live)))
     start(play)
-    assert play._rows["kv_splits"].layout.display == "none"
+    assert not is_shown(play._rows["kv_splits"])
     assert "<code>kv_splits</code>: CPU_ATTN has &lt;no&gt; splits" in play._fixed.value
 
 
@@ -106,14 +107,14 @@ def test_a_recording_is_played_with_its_own_recipe_and_contexts(make_play):
     assert "glm-4.7-tp4" in line(play)
     start(play)
     assert play.rounds[0].measurement.evidence == "replayed"
-    assert [name for name, row in play._rows.items() if row.layout.display != "none"] == ["kv_splits"]
+    assert [name for name, row in play._rows.items() if is_shown(row)] == ["kv_splits"]
     apply(play, kv_splits=64)
     assert play._rows["kv_splits"].status.value == 64
     assert "kv_splits 16 → 64" in play._result.value
     assert "(replayed)" in play._result.value
     assert play._chart.data.metric == "device_ms"
     assert "(replayed)" in line(play)
-    assert play.engine.log_button.layout.display == "none", "nothing is logged"
+    assert not is_shown(play.engine.log_button), "nothing is logged"
 
 
 def test_the_place_can_be_chosen_while_nothing_runs(make_play):

@@ -11,6 +11,7 @@ import pytest
 from glmlab.engines.base import KnobStatus
 from glmlab.recipe import Recipe
 from glmlab.rules import Finding, check
+from glmlab.widgets.look import is_shown
 from glmlab.widgets.recipe_fields import GROUPS, recipe_fields
 from glmlab.widgets.settings_form import SettingsForm, allowed_here, locked_because
 
@@ -59,7 +60,7 @@ def test_every_control_has_a_description_and_a_tooltip(form):
     assert len(inputs) > len(recipe_fields())
     for each in inputs:
         assert each.description
-        assert each.tooltip or each.layout.display == "none"
+        assert each.tooltip or not is_shown(each)
 
 
 def test_choices_offer_exactly_what_the_recipe_takes(form):
@@ -189,7 +190,7 @@ def test_findings_stand_beside_their_field_with_a_button_that_mends_it(form):
     assert form.recipe.tensor_parallel == 2
     form.show_findings([])
     assert text(row._message.value) == ""
-    assert row.fix.layout.display == "none"
+    assert not is_shown(row.fix)
     assert "finding" not in form._sections["Parallelism"].button.description
 
 
@@ -249,10 +250,10 @@ def visible(form: SettingsForm) -> list[str]:
         name
         for group, names in GROUPS.items()
         for name in names
-        if form._sections[group].layout.display != "none"
-        and form._sections[group].body.layout.display != "none"
+        if is_shown(form._sections[group])
+        and is_shown(form._sections[group].body)
         and name in form._rows
-        and form._rows[name].layout.display != "none"
+        and is_shown(form._rows[name])
     ]
 
 

@@ -17,6 +17,7 @@ from glmlab.recipe_book import find_recipe
 from glmlab.rules import check
 from glmlab.widgets import setup as the_module
 from glmlab.widgets.judgement import judge
+from glmlab.widgets.look import is_shown
 from glmlab.widgets.setup import Setup, with_model
 from tests.nvml_double import H100, Nvml
 
@@ -46,7 +47,7 @@ def too_large(make):
 def take(setup: Setup, words: str) -> None:
     """Press the button of a piece of advice or a fix."""
     slots: list[Any] = [*setup.memory.slots, *setup.findings.slots]
-    [slot] = [slot for slot in slots if words in slot.button.description and slot.layout.display != "none"]
+    [slot] = [slot for slot in slots if words in slot.button.description and is_shown(slot)]
     slot.button.click()
 
 

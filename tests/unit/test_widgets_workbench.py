@@ -11,6 +11,7 @@ import glmlab
 from glmlab.engines.base import KnobStatus
 from glmlab.errors import StorageError
 from glmlab.session import Session, attach
+from glmlab.widgets.look import is_shown
 from glmlab.widgets.workbench import TABS, Workbench
 from tests.doubles import Knobs, ScriptedEngine, scripted_start
 from tests.studies import LIVE, ROOT, spec, split_helps
@@ -122,17 +123,17 @@ def test_a_sweep_asks_to_close_the_engine_of_play_and_then_starts(make, engines)
     bench = make()
     play(bench)
     move(bench, "max_num_seqs", "4, 8")
-    assert bench.gate.layout.display == "none"
+    assert not is_shown(bench.gate)
     bench.sweep.button.click()
     assert "the engine of Play runs" in bench.gate.notice.text
-    assert bench.gate.layout.display != "none"
+    assert is_shown(bench.gate)
     assert bench.session is None
     assert engines.running == 1
     bench.gate.button.click()
     run(bench)
     assert bench.play.status.state == "none"
     assert engines.running == 0
-    assert bench.gate.layout.display == "none"
+    assert not is_shown(bench.gate)
 
 
 def test_no_two_engines_run_at_any_time(make, engines):
