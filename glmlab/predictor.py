@@ -9,7 +9,8 @@ against what was measured.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def predict(
     batch_sizes: Iterable[int] = BATCH_SIZES,
     all_reduce: Iterable[AllReduceTime] | None = None,
     together: bool = False,
+    most_tokens: int | None = None,
 ) -> Prediction:
     """Decode steps of a recipe, each context with each batch size.
 
@@ -63,12 +65,14 @@ def predict(
     together : bool
         Whether all sequences start at once, as those of a workload do: then they stay together, and the
         stages of a pipeline take turns with all of them.
+    most_tokens : int, optional
+        Context times batch size; what exceeds it is left out.
 
     Raises
     ------
     InputError
         If there is no such recipe or GPU, there are fewer GPUs than ranks, a context or batch size cannot
-        be, the engine refuses the plan, or an all-reduce is there twice.
+        be, all of them exceed ``most_tokens``, the engine refuses the plan, or an all-reduce is there twice.
     """
     contexts = checked_numbers("contexts", contexts, least=0, most=_MOST_TOKENS)
     batch_sizes = checked_numbers("batch_sizes", batch_sizes, least=1, most=_MOST_SEQUENCES)
@@ -80,7 +84,15 @@ def predict(
             f"count = {found.count}: {found.recipe.name} has {found.ranks} ranks"
             f" ({sizes_text(found.recipe)}); glmlab plan lists what fewer GPUs can do"
         )
-    return predicted(found, contexts, batch_sizes, asked, measured, together=together)
+    pairs = list(itertools.product(contexts, batch_sizes))
+    if most_tokens is not None:
+        pairs = [(context, batch) for context, batch in pairs if context * batch <= most_tokens]
+        if not pairs:
+            raise InputError(
+                f"most_tokens = {most_tokens!r}: leaves out every point; the smallest comes to"
+                f" {contexts[0] * batch_sizes[0]:,} tokens"
+            )
+    return predicted(found, pairs, asked, measured, together=together)
 
 
 def with_room(recipe: Recipe, batch_sizes: Iterable[int]) -> Recipe:
@@ -104,8 +116,7 @@ def with_room(recipe: Recipe, batch_sizes: Iterable[int]) -> Recipe:
 
 def predicted(
     found: Fit,
-    contexts: tuple[int, ...],
-    batch_sizes: tuple[int, ...],
+    pairs: Sequence[tuple[int, int]],
     asked: Recipe | None = None,
     measured: MeasuredAllReduce | None = None,
     *,
@@ -117,8 +128,8 @@ def predicted(
     ----------
     found : Fit
         Of the recipe.
-    contexts, batch_sizes : tuple of int
-        Checked.
+    pairs : sequence of (int, int)
+        Contexts and batch sizes, checked.
     asked : Recipe, optional
         The recipe before :func:`with_room`.
     measured : MeasuredAllReduce, optional
@@ -127,7 +138,6 @@ def predicted(
         As for :func:`predict`.
     """
     setup = Setup(found.recipe, found.model, found.gpu, found.choices, constants(), measured, together)
-    pairs = [(context, batch) for context in contexts for batch in batch_sizes]
     points = tuple(predict_point(setup, context, batch) for context, batch in pairs)
     notes = tuple(notes_on(setup, found, pairs, asked or found.recipe))
     return Prediction(setup, found.count, points, notes)

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import math
 import random
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from glmlab.errors import WorkloadError
 from glmlab.recipe import Count, Flag
@@ -50,6 +62,9 @@ class Workload(BaseModel):
         its knobs need it.
     weights : dict
         Context -> weight in the objective; contexts that are not named weigh 1.
+    most_tokens : int, optional
+        Points whose sequences come to more tokens together are left out: where the longest context and
+        the largest batch are of interest, but not both at once, or exceed the KV cache.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -61,6 +76,7 @@ class Workload(BaseModel):
     seed: Annotated[int, Field(ge=0)] = 0
     cold_prefill: Flag = False
     weights: dict[int, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    most_tokens: Count | None = None
 
     @model_validator(mode="after")
     def _no_contradictions(self) -> Self:
@@ -76,7 +92,19 @@ class Workload(BaseModel):
             raise ValueError(f"weights.{strangers[0]}: is not among contexts = {list(self.contexts)}")
         if self.weights and not any(self.weight(context) for context in self.contexts):
             raise ValueError("weights: at least one context must weigh more than 0")
+        for place, name in enumerate(("contexts", "batch_sizes")):
+            if alone := sorted(set(getattr(self, name)) - {point[place] for point in self.points}):
+                least = min(self.tokens(c, b) for c, b in self._pairs if alone[0] == (c, b)[place])
+                raise ValueError(
+                    f"{name}: {alone[0]} has no point within most_tokens = {self.most_tokens}; its"
+                    f" smallest is {least} tokens"
+                )
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_before_it_had_a_limit(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a limit nothing is said of one, so that stored studies and fingerprints stay the same."""
+        return {k: v for k, v in write(self).items() if k != "most_tokens" or v is not None}
 
     @classmethod
     def parse(cls, data: Any, where: str = "workload") -> Workload:
@@ -90,13 +118,22 @@ class Workload(BaseModel):
 
     @property
     def points(self) -> tuple[tuple[int, int], ...]:
-        """All (context, batch) pairs, short contexts and small batches first."""
-        return tuple((c, b) for c in sorted(self.contexts) for b in sorted(self.batch_sizes))
+        """(context, batch) pairs within ``most_tokens``, short contexts and small batches first."""
+        most = math.inf if self.most_tokens is None else self.most_tokens
+        return tuple(pair for pair in self._pairs if self.tokens(*pair) <= most)
+
+    @property
+    def _pairs(self) -> Iterator[tuple[int, int]]:
+        return itertools.product(sorted(self.contexts), sorted(self.batch_sizes))
+
+    def tokens(self, context: int, batch: int) -> int:
+        """Tokens that a point's sequences have at their end, all together: what the KV cache must hold."""
+        return batch * (context + max(self.new_tokens, self.warmup_tokens))
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest sequence, prompt and output, in tokens."""
-        return max(self.contexts) + max(self.new_tokens, self.warmup_tokens)
+        """Length of the longest sequence, prompt and output, in tokens."""
+        return self.tokens(max(self.contexts), 1)
 
     def weight(self, context: int) -> float:
         """Weight of a context in the objective."""

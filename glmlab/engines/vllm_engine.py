@@ -253,10 +253,9 @@ class VllmEngine:
         pool = self.state().kv_tokens
         if needed > pool:
             raise MeasureError(f"workload: one request needs {needed} tokens of KV, the pool holds {pool}")
-        most = max(workload.batch_sizes) * needed
-        if most > pool:
-            return [f"the largest batch needs {most} tokens of KV, the pool holds {pool}: some wait"]
-        return []
+        most = max(workload.tokens(c, b) + b * self.device_tokens for c, b in workload.points)
+        waits = f"the largest point needs {most} tokens of KV, the pool holds {pool}: some requests wait"
+        return [f"{waits}; workload.most_tokens leaves such points out"] if most > pool else []
 
     def _check_used(self) -> None:
         """A knob that is set but did not reach the kernels would make the numbers a lie."""

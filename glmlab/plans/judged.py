@@ -155,7 +155,7 @@ def judge(
         plan,
         recipe,
         fit=found,
-        prediction=predicted(found, workload.contexts, workload.batch_sizes, measured=measured),
+        prediction=predicted(found, workload.points, measured=measured),
         warnings=tuple(finding.id for finding in findings if finding.severity == "warns"),
         remarks=tuple(remarks_on(plan, found)),
         unused_gpus=unused,

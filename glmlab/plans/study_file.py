@@ -16,6 +16,7 @@ from glmlab.plans.ranking import RankedPlans
 from glmlab.plans.space import Plan
 from glmlab.recipe import Recipe
 from glmlab.study_spec import StudySpec
+from glmlab.workload import Workload
 from glmlab.yaml_text import dump_yaml
 
 _SPLITS = {"TRITON_ATTN": (16, 32, 64, 128, 256), "TRITON_MLA": (0, 16, 32, 64, 128)}
@@ -93,9 +94,10 @@ def _lines(found: RankedPlans, plans: list[JudgedPlan], recipe: Recipe, inside: 
     work = found.workload
     contexts, longest = list(work.contexts), max(work.contexts)
     new_tokens = max(2, min(_NEW_TOKENS, (recipe.max_model_len or longest + _NEW_TOKENS) - longest))
+    room = _most_tokens(work.model_copy(update={"new_tokens": new_tokens, "warmup_tokens": 2}), plans)
     yield (
         f"workload: {{contexts: {contexts}, batch_sizes: {list(work.batch_sizes)}, new_tokens: {new_tokens},"
-        f" warmup_tokens: 2, seed: 0}}"
+        f" warmup_tokens: 2, seed: 0{room}}}"
     )
     yield "space:"
     yield "  plans:  # tokens/s as predicted over all points, with its range; to be measured"
@@ -104,6 +106,20 @@ def _lines(found: RankedPlans, plans: list[JudgedPlan], recipe: Recipe, inside: 
         yield f"    - {_written(each.plan, plans, recipe):<{width}}  # {_rate(each)}"
     yield inside
     yield "objective: tpot_ms  # wall time: what a rank waits for others is in no kernel of its own"
+
+
+def _most_tokens(work: Workload, plans: list[JudgedPlan]) -> str:
+    """A limit where a KV cache does not hold all points: sequences that wait for room tell plans apart by it.
+
+    Each context and each batch size keeps a point.
+    """
+    fits = min((each.kv_tokens for each in plans if each.kv_tokens is not None), default=0)
+    least = max(
+        *(work.tokens(context, min(work.batch_sizes)) for context in work.contexts),
+        *(work.tokens(min(work.contexts), batch) for batch in work.batch_sizes),
+    )
+    needed = max(work.tokens(*point) for point in work.points)
+    return f", most_tokens: {max(fits, least)}" if needed > max(fits, least) else ""
 
 
 def _recipe(found: RankedPlans, plans: list[JudgedPlan]) -> Recipe:

@@ -158,6 +158,7 @@ class StudyPlans:
             batch_sizes=self._workload.batch_sizes,
             all_reduce=times,
             together=True,
+            most_tokens=self._workload.most_tokens,
         )
 
 

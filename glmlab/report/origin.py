@@ -109,6 +109,7 @@ def _asked(material: Material) -> list[tuple[str, Child]]:
                 [
                     f"contexts of {in_a_row(work.contexts)} tokens",
                     f"{in_a_row(work.batch_sizes)} sequences at once",
+                    *([f"no more than {work.most_tokens:,} tokens together"] if work.most_tokens else []),
                     f"{work.new_tokens} new tokens each",
                     "prompts cold" if work.cold_prefill else "prompts from the prefix cache",
                 ]
@@ -151,10 +152,11 @@ def _limits(material: Material) -> list[str]:
     notes = list(found.notes)
     if spec.base_recipe.notes:
         notes.append(f"of the recipe: {spec.base_recipe.notes}")
+    most = f", no more than {work.most_tokens:,} tokens together" if work.most_tokens else ""
     notes.append(
         f"it speaks of contexts of {in_a_row(work.contexts)} tokens at batch"
-        f" {'size' if len(work.batch_sizes) == 1 else 'sizes'} {in_a_row(work.batch_sizes)}; for other loads"
-        " another setting may be best"
+        f" {'size' if len(work.batch_sizes) == 1 else 'sizes'} {in_a_row(work.batch_sizes)}{most}; for other"
+        " loads another setting may be best"
     )
     tried = len([r for r in material.records if r.status in ("complete", "failed", "blocked")])
     points = spec.knob_space.upper_count

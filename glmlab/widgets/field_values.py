@@ -40,6 +40,21 @@ def with_contexts(work: dict[str, Any], contexts: str) -> dict[str, Any]:
     return {**work, "contexts": whole_numbers("contexts", contexts)} if "weights" in work else work
 
 
+def most_tokens(text: str, contexts: str, batch_sizes: str, new_tokens: int) -> dict[str, Any]:
+    """A limit is judged beside the points that it cuts; nothing typed is none."""
+    typed = text.strip().replace(",", "").replace("_", "")
+    if not typed:
+        return {}
+    if not re.fullmatch(r"[0-9]+", typed):
+        raise StudyError(f"most_tokens = {text!r}: expected a whole number, or nothing for no limit")
+    return {
+        "contexts": whole_numbers("contexts", contexts),
+        "batch_sizes": whole_numbers("batch_sizes", batch_sizes),
+        "new_tokens": new_tokens,
+        "most_tokens": int(typed),
+    }
+
+
 def bounds(text: str) -> dict[str, str]:
     """One a line: metric -> comparison."""
     found_bounds: dict[str, str] = {}

@@ -19,9 +19,19 @@ from glmlab.plan_list import PLANS
 from glmlab.recipe import Recipe
 from glmlab.study_spec import Confirm, StudySpec
 from glmlab.units import counted
-from glmlab.widgets.field_values import bounds, budget, listed_names, study_name, whole_numbers, with_contexts
+from glmlab.widgets.field_values import (
+    bounds,
+    budget,
+    listed_names,
+    most_tokens,
+    study_name,
+    whole_numbers,
+    with_contexts,
+)
 from glmlab.widgets.knob_entry import KnobEntry
 from glmlab.widgets.study_text import recipe_value, study_text
+
+_WORKLOAD = ("contexts", "batch_sizes", "new_tokens", "most_tokens")  # what has a field here
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +48,8 @@ class StudyDraft:
         One a line, such as ``kv_tokens >= 200000``.
     trials, seconds : str
         Budget; either may be empty. Seconds may be written ``10m``.
+    most_tokens : str
+        A whole number, or nothing.
     recording : str
         Names or files of recordings, with commas between them; empty: those of the recipe's plan.
     others : mapping
@@ -53,6 +65,7 @@ class StudyDraft:
     contexts: str = "256"
     batch_sizes: str = "1"
     new_tokens: int = 32
+    most_tokens: str = ""
     objective: tuple[str, ...] = ("tpot_ms",)
     constraints: str = ""
     trials: str = "20"
@@ -68,7 +81,7 @@ class StudyDraft:
         work = spec.workload.model_dump(mode="json", exclude_defaults=True)
         budget = spec.budget
         others: dict[str, Any] = {
-            "workload": {k: v for k, v in work.items() if k not in ("contexts", "batch_sizes", "new_tokens")},
+            "workload": {k: v for k, v in work.items() if k not in _WORKLOAD},
             **spec.model_dump(mode="json", include={"start_timeout_s"}, exclude_defaults=True),
             PLANS: spec.space.get(PLANS),
         }
@@ -82,6 +95,7 @@ class StudyDraft:
             contexts=", ".join(map(str, spec.workload.contexts)),
             batch_sizes=", ".join(map(str, spec.workload.batch_sizes)),
             new_tokens=spec.workload.new_tokens,
+            most_tokens=str(spec.workload.most_tokens or ""),
             objective=spec.objective,
             constraints="\n".join(f"{name} {bound}" for name, bound in spec.constraints.items()),
             trials="" if budget.trials is None else str(budget.trials),
@@ -149,6 +163,11 @@ class StudyDraft:
             lambda: {"batch_sizes": whole_numbers("batch_sizes", self.batch_sizes)},
         )
         yield "new_tokens", "workload", lambda: {"new_tokens": self.new_tokens}
+        yield (
+            "most_tokens",
+            "workload",
+            lambda: most_tokens(self.most_tokens, self.contexts, self.batch_sizes, self.new_tokens),
+        )
         if work:
             yield "workload", "workload", lambda: with_contexts(work, self.contexts)
         yield "objective", "objective", lambda: list(self.objective)

@@ -55,7 +55,12 @@ class StudyEditor(W.VBox):
                 self._column(
                     {
                         "Study": ("study", "storage", "engine", "recording", "home", "seed"),
-                        "Workload: what is measured at each point": ("contexts", "batch_sizes", "new_tokens"),
+                        "Workload: what is measured at each point": (
+                            "contexts",
+                            "batch_sizes",
+                            "new_tokens",
+                            "most_tokens",
+                        ),
                     }
                 ),
                 self._column(
@@ -251,6 +256,15 @@ def _fields(draft: StudyDraft, storage: str) -> dict[str, Field]:
         "new_tokens": Field(
             number_input("new tokens", "Output tokens of each request, 2 or more", draft.new_tokens),
             "of each request",
+        ),
+        "most_tokens": Field(
+            text_input(
+                "most tokens",
+                "Points of more tokens, all requests together, are left out; empty: none is",
+                draft.most_tokens,
+                width="15em",
+            ),
+            "at once; or empty",
         ),
         "objective": Field(
             choice_input(

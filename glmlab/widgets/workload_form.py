@@ -67,6 +67,8 @@ class WorkloadForm(W.VBox):
         }
         kept = {key: value for key, value in self._workload.model_dump().items() if key not in changes}
         kept["weights"] = {c: w for c, w in self._workload.weights.items() if c in changes["contexts"]}
+        if any(tuple(changes[n]) != getattr(self._workload, n) for n in ("contexts", "batch_sizes")):
+            kept.pop("most_tokens", None)  # a limit of other points, and no field here to lift it
         if len(changes["new_tokens"]) != 1:
             typed = self.fields["new_tokens"].value
             raise WorkloadError(f"new_tokens = {typed!r}: expected one whole number, 2 or more")

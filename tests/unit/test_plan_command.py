@@ -207,6 +207,17 @@ def test_a_tiny_model_makes_a_study_that_needs_no_checkpoint():
     assert len(spec.knob_space.plans) >= 3
 
 
+def test_points_that_some_plan_has_no_room_for_are_left_out_of_a_study():
+    ranked = plan("glm-4.5-air", "h100", 4, contexts=(256, 65_536), batch_sizes=(1, 8, 64))
+    work = StudySpec.parse_text(study_text(ranked)).workload
+    pools = [each.kv_tokens or 0 for each in ranked.possible if each.plan.data_parallel == 1]
+    assert work.most_tokens == min(pools)
+    assert (256, 64) in work.points
+    assert (65_536, 1) in work.points
+    assert (65_536, 64) not in work.points
+    assert "most_tokens" not in study_text(plan("glm-4.5-air", "h100", 4, contexts=(256, 65_536)))
+
+
 def test_replicas_are_left_out_of_a_study():
     ranked = plan("glm-4.5-air-fp8", "rtx-pro-6000", 4, contexts=(256,))
     assert any(each.plan.data_parallel > 1 for each in ranked.possible)

@@ -197,6 +197,15 @@ def test_a_pipeline_on_the_v1_runner_is_told(version, env, is_said):
     assert any("V1 runner" in note for note in notes) is is_said
 
 
+def test_points_beyond_most_tokens_are_left_out_and_nothing_is_said_of_them():
+    fields = {**GQA, "tensor_parallel": 4}
+    asked: dict[str, Any] = {"contexts": (256, 65_536), "batch_sizes": (1, 64)}
+    whole, part = of(fields, **asked), of(fields, **asked, most_tokens=65_536)
+    assert [(p.context, p.batch) for p in part.points] == [(256, 1), (256, 64), (65_536, 1)]
+    assert any("KV pool" in note for note in whole.notes)
+    assert not any("KV pool" in note for note in part.notes)
+
+
 def test_no_peers_and_no_fast_all_reduce():
     fast = {**GQA, "tensor_parallel": 4, "env": {"VLLM_ALLREDUCE_USE_FLASHINFER_PCIE_IPC": "1"}}
     slow = {**GQA, "tensor_parallel": 4}
@@ -238,6 +247,7 @@ def test_what_a_reader_must_know(fields, asked, said):
         (GQA, {"contexts": (-1,)}, "contexts = -1: expected whole numbers from 0"),
         (GQA, {"contexts": (1.5,)}, "contexts = 1.5"),
         (GQA, {"batch_sizes": (0,)}, "batch_sizes = 0: expected whole numbers from 1"),
+        (GQA, {"contexts": (256,), "most_tokens": 255}, "most_tokens = 255: leaves out every point"),
         ({**GQA, "tensor_parallel": 5}, {}, "96 query heads"),
         ({"model": "some/model"}, {}, "config.json is not on this machine"),
     ],

@@ -25,6 +25,8 @@ from tests.watched import until, words
         ("contexts", "64, 64", "workload: contexts: 64 is listed twice"),
         ("batch_sizes", "0", "workload.batch_sizes.0 = 0: Input should be greater than or equal to 1"),
         ("new_tokens", 1, "workload.new_tokens = 1: Input should be greater than or equal to 2"),
+        ("most_tokens", "lots", "most_tokens = 'lots': expected a whole number, or nothing for no limit"),
+        ("most_tokens", "10", "workload: contexts: 256 has no point within most_tokens = 10"),
         ("constraints", "kv >= 1", "constraints.kv: unknown; known:"),
         ("constraints", "kv_tokens about 5", "constraints = 'kv_tokens about 5': expected a line such as"),
         ("constraints", "kv_tokens > 1\nkv_tokens > 2", "constraints.kv_tokens: is given twice"),
@@ -53,6 +55,18 @@ def test_a_field_is_refused_in_one_line_beside_it(make_sweep, field, value, said
     others = [name for name, each in sweep.editor.fields.items() if each.refusal and name != field]
     assert others == []
     assert sweep.spec is None
+
+
+def test_a_limit_of_tokens_is_judged_beside_the_points_and_kept_in_the_study_file(make_sweep):
+    sweep = make_sweep()
+    choose(sweep, max_num_seqs="2, 4")
+    put(sweep, contexts="64, 256", batch_sizes="1, 4", most_tokens="1,000")
+    assert sweep.spec.workload.points == ((64, 1), (64, 4), (256, 1))
+    assert StudySpec.parse_text(sweep.editor.judged.text).workload == sweep.spec.workload
+    sweep.editor.load(sweep.spec)
+    assert sweep.editor.fields["most_tokens"].value == "1000"
+    put(sweep, most_tokens="")
+    assert sweep.spec.workload.most_tokens is None
 
 
 def test_an_empty_budget_is_said_at_both_fields(make_sweep):

@@ -15,6 +15,7 @@ WORKLOADS = st.builds(
     warmup_tokens=st.integers(1, 100),
     seed=st.integers(0, 2**31),
     cold_prefill=st.booleans(),
+    most_tokens=st.none() | st.integers(64 * 10_100, 10**7),  # room for any of these
 )
 
 
@@ -37,6 +38,41 @@ def test_points_go_from_short_to_long_and_from_few_to_many():
 @pytest.mark.parametrize(("new", "warmup", "longest"), [(32, 4, 288), (2, 40, 296)])
 def test_the_longest_sequence_counts_whichever_pass_is_longer(new, warmup, longest):
     assert Workload(contexts=(64, 256), new_tokens=new, warmup_tokens=warmup).longest == longest
+
+
+# ------------------------------------------------------------------------------ most tokens
+def test_points_beyond_the_limit_are_left_out_with_their_outputs_counted():
+    work = Workload(contexts=(256, 1024), batch_sizes=(1, 8), new_tokens=32, most_tokens=8 * (256 + 32))
+    assert work.points == ((256, 1), (256, 8), (1024, 1))
+    room = work.model_copy(update={"most_tokens": 8 * (1024 + 32)})
+    assert room.points == ((256, 1), (256, 8), (1024, 1), (1024, 8))
+    assert room.model_copy(update={"warmup_tokens": 33}).points == room.points[:-1]
+
+
+@pytest.mark.parametrize(
+    ("limit", "line"),
+    [
+        (4127, "contexts: 4096 has no point within most_tokens = 4127; its smallest is 4128 tokens"),
+        (287, "contexts: 256 has no point within most_tokens = 287; its smallest is 288 tokens"),
+        (0, "most_tokens"),
+        ("many", "most_tokens"),
+    ],
+)
+def test_a_limit_that_leaves_a_context_without_a_point_is_refused(limit, line):
+    with pytest.raises(WorkloadError, match=line):
+        Workload.parse({"contexts": [256, 4096], "batch_sizes": [1, 8], "most_tokens": limit})
+
+
+def test_a_limit_that_leaves_a_batch_size_without_a_point_is_refused():
+    with pytest.raises(WorkloadError, match="batch_sizes: 64 has no point within most_tokens = 9000"):
+        Workload.parse({"contexts": [256, 4096], "batch_sizes": [1, 64], "most_tokens": 9000})
+
+
+def test_workloads_without_a_limit_are_stored_as_before_there_was_one():
+    assert Workload().fingerprint == "053e47cad672"
+    assert "most_tokens" not in Workload().model_dump(mode="json")
+    assert Workload(most_tokens=9999).model_dump(mode="json")["most_tokens"] == 9999
+    assert Workload(most_tokens=9999).fingerprint != Workload().fingerprint
 
 
 # ------------------------------------------------------------------------------ prompts
