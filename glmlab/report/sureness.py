@@ -94,11 +94,13 @@ def compared_metrics(material: Material) -> list[tuple[str, str, str, str, str]]
 
 
 def _metrics(material: Material) -> Html:
-    rows: list[Sequence[Child]] = [*compared_metrics(material)]
+    rows: list[Sequence[Child]] = [
+        (what, better, *values) for what, *values, better in compared_metrics(material)
+    ]
     if rows and material.summary.verdict:
         rows[0] = (fragment(rows[0][0], tag("strong", " decided")), *rows[0][1:])
     return table(
-        ("what", ">baseline", ">best", ">best / baseline", "better is"),
+        ("what", "better is", ">baseline", ">best", ">best / baseline"),
         rows,
         label="all metrics of baseline and best",
         caption=f"median of {counted(len(material.rounds), 'visit')} each (lowest to highest); ratio with its"
