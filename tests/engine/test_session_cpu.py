@@ -57,7 +57,7 @@ def test_aborted_while_its_engine_starts(url: str) -> None:
 
 
 def test_aborted_in_a_trial_and_continued(url: str) -> None:
-    work = {"contexts": [2000], "batch_sizes": [4], "new_tokens": 400}  # long enough to be met in the middle
+    work = {"contexts": [2000], "batch_sizes": [4], "new_tokens": 2000}  # long enough to be met in the middle
     session = Session({**SPEC, "workload": work, "budget": {"trials": 2}}, url)
     session.start()
     until(lambda: session.status.trial == 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 
 import pytest
@@ -48,7 +49,8 @@ def test_both_ranks_prove_what_they_have_and_a_dead_one_ends_it(recipe: Recipe, 
         with pytest.raises(EngineDiedError) as death:
             measure_until_it_fails(engine, workload)
         assert "\n" not in str(death.value)
-        assert "VllmWorker-1 was killed by signal 9" in str(death.value), "vLLM itself says: cancelled"
+        # vLLM itself says "cancelled"; of what, it knows only if the process is reaped when it looks.
+        assert re.search("VllmWorker-1 (was killed by signal 9|died)", str(death.value))
     finally:
         engine.close()
     assert not wait_until_gone(pids)
