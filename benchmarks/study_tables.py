@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from glmlab import predicted_beside_measured
 from glmlab.decode.tables import number
+from glmlab.errors import InputError
 from glmlab.measurement import PointMeasurement, find_metric
 from glmlab.plans.measured_plan import MeasuredPoint
 from glmlab.plans.space import Plan
@@ -31,7 +32,10 @@ def main() -> None:
     parser.add_argument("study")
     parser.add_argument("file", type=Path)
     asked = parser.parse_args()
-    store = StudyStore.load(asked.study, f"sqlite:///{asked.file}")
+    try:
+        store = StudyStore.load(asked.study, f"sqlite:///{asked.file}")
+    except InputError as error:
+        parser.error(str(error))
     print("\n\n".join(tables(store)))
 
 

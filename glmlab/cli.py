@@ -30,6 +30,7 @@ BatchSizes = Annotated[str, typer.Option(help="Sequences decoded together, with 
 AllReducesOf = Annotated[
     str | None, typer.Option(help="A study on such GPUs, whose measured all-reduces are taken.")
 ]
+Together = Annotated[bool, typer.Option("--together", help="All sequences start at once, as a study's do.")]
 _CONTEXTS = "256,4096,16384,150000"
 
 
@@ -152,6 +153,7 @@ def predict(
     count: Annotated[int | None, typer.Option(help="How many of them.")] = None,
     contexts: Contexts = _CONTEXTS,
     batch_sizes: BatchSizes = "1",
+    together: Together = False,
     all_reduces_of: AllReducesOf = None,
     storage: Storage = _STORAGE,
     as_json: Json = False,
@@ -173,6 +175,7 @@ def predict(
         contexts=parse_numbers("--contexts", contexts),
         batch_sizes=parse_numbers("--batch-sizes", batch_sizes),
         all_reduce=all_reduces_for(asked, all_reduces_of, kind, storage),
+        together=together,
     )
     _show(found.to_json() if as_json else prediction_tables(found))
 
@@ -187,6 +190,7 @@ def plan(
     batch_sizes: BatchSizes = "1",
     vllm: Annotated[str | None, typer.Option(help="Version of vLLM to plan for.")] = None,
     study: Annotated[Path | None, typer.Option(help="Write a study of the possible plans, new file.")] = None,
+    together: Together = False,
     all_reduces_of: AllReducesOf = None,
     storage: Storage = _STORAGE,
     as_json: Json = False,
@@ -198,15 +202,21 @@ def plan(
 
     measured = None if all_reduces_of is None else (all_reduces_of, storage)
     found = plan_as_asked(
-        model, gpu, count, contexts=contexts, batch_sizes=batch_sizes, vllm=vllm, all_reduces_from=measured
+        model,
+        gpu,
+        count,
+        contexts=contexts,
+        batch_sizes=batch_sizes,
+        vllm=vllm,
+        all_reduces_from=measured,
+        together=together,
     )
-    if study is not None and found.possible:
-        write_study(found, study)
-    _show(found.to_json() if as_json else plans_tables(found))
+    written = None if study is None or not found.possible else str(write_study(found, study))
+    _show({**found.to_json(), "study": written} if as_json else plans_tables(found))
     if not found.possible:
         raise typer.Exit(1)
-    if study is not None and not as_json:
-        typer.echo(f"written: {study}; run it with glmlab tune {study}")
+    if written and not as_json:
+        typer.echo(f"written: {written}; run it with glmlab tune {written}")
 
 
 @app.command()
@@ -258,18 +268,19 @@ def show(
     from glmlab.plans.beside_measured import beside_measured
     from glmlab.plans.beside_tables import beside_tables
     from glmlab.storage import StudyStore
+    from glmlab.study_spec import study_name
     from glmlab.summary import summarize
 
-    store = StudyStore.load(_study_name(study), storage)
+    store = StudyStore.load(study_name(study), storage)
     if predicted:
         found = beside_measured(store)
         _show(found.to_json() if as_json else beside_tables(found))
         raise typer.Exit(1 if found.missing else 0)
-    summary = summarize(store)
+    summary, work = summarize(store), store.parsed_spec.effective_workload
     if as_json:
-        _show({**summary.to_json(), "all_trials": [_trial_json(record) for record in store.records()]})
+        _show({**summary.to_json(), "all_trials": [record.to_json(work) for record in store.records()]})
     else:
-        _show(render.study(summary, store.records()))
+        _show(render.study(summary, store.records(), work))
 
 
 @app.command()
@@ -282,8 +293,9 @@ def export(
     """Write the tuned configuration with its evidence: what to take to production."""
     from glmlab.export import export_bundle
     from glmlab.storage import StudyStore
+    from glmlab.study_spec import study_name
 
-    bundle = export_bundle(StudyStore.load(_study_name(study), storage), directory)
+    bundle = export_bundle(StudyStore.load(study_name(study), storage), directory)
     _show(bundle.to_json() if as_json else render.bundle(bundle))
 
 
@@ -297,9 +309,10 @@ def report(
     """Write a study as one HTML file that can be sent to anyone: it loads nothing."""
     from glmlab.report import write_report
     from glmlab.storage import StudyStore
+    from glmlab.study_spec import study_name
     from glmlab.summary import summarize
 
-    store = StudyStore.load(_study_name(study), storage)
+    store = StudyStore.load(study_name(study), storage)
     written, found = write_report(store, file), summarize(store)
     facts: dict[str, Any] = {"study": found.study, "evidence": found.evidence, "headline": found.headline}
     facts |= {"report": str(written.resolve()), "bytes": written.stat().st_size}
@@ -333,23 +346,6 @@ def lab(context: typer.Context, as_json: Json = False) -> None:
     command = notebook_server.lab_command(found.folder, context.args)
     _show(notebook_server.to_json(found, command) if as_json else render.notebooks(found))
     notebook_server.become_lab(command)
-
-
-def _trial_json(record: Any) -> dict[str, Any]:
-    """A trial without its raw samples; ``glmlab export`` writes those too."""
-    kept = ("number", "status", "reason", "params", "values", "evidence", "same_tokens", "cost", "notes")
-    body = record.model_dump(mode="json")
-    return {name: body[name] for name in kept}
-
-
-def _study_name(study: str) -> str:
-    """The name in a study file, where a file is meant."""
-    path = Path(study)
-    if path.suffix not in (".yaml", ".yml"):
-        return study
-    from glmlab.study_spec import StudySpec
-
-    return StudySpec.load(path).study
 
 
 def _show(what: Any) -> None:

@@ -35,7 +35,7 @@ def main() -> None:
     study = Study(file, storage)
     try:
         summary = study.run(progress=automatic())
-        render.to_terminal(render.study(summary, study.records()))
+        render.to_terminal(render.study(summary, study.records(), study.spec.effective_workload))
         bundle = export_bundle(study.store, folder / "bundle")
     except GlmlabError as error:
         raise SystemExit(f"glmlab: {error}") from None

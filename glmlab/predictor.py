@@ -143,7 +143,7 @@ def predicted(
     return Prediction(setup, found.count, points, notes)
 
 
-def checked_numbers(name: str, numbers: Iterable[int], *, least: int, most: int) -> tuple[int, ...]:
+def checked_numbers(name: str, numbers: Iterable[int] | int, *, least: int, most: int) -> tuple[int, ...]:
     """Whole numbers within bounds, each once, in ascending order.
 
     Raises
@@ -151,7 +151,7 @@ def checked_numbers(name: str, numbers: Iterable[int], *, least: int, most: int)
     InputError
         With what is allowed.
     """
-    found = tuple(numbers)
+    found = (numbers,) if isinstance(numbers, int) else tuple(numbers)
     if not found:
         raise InputError(f"{name}: is empty; give at least one number")
     for number in found:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import statistics
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from glmlab.knobs import in_words, word
-from glmlab.tables.room import Roomy
+from glmlab.roomy_table import Roomy
 from glmlab.units import format_bytes, format_duration, format_ms
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from glmlab.notebook_server import Notebooks
     from glmlab.summary import Cost, Summary
     from glmlab.trial_record import TrialRecord
+    from glmlab.workload import Workload
 
 _OUTCOME = {"win": "bold green", "tie": "bold", "loss": "bold red"}
 # Of a study's trials, what a narrow terminal does without, the least needed first.
@@ -100,7 +100,7 @@ def cost(spent: Cost, evidence: Evidence = "measured") -> RenderableType:
     return Text(text)
 
 
-def study(found: Summary, records: Sequence[TrialRecord]) -> RenderableType:
+def study(found: Summary, records: Sequence[TrialRecord], workload: Workload) -> RenderableType:
     """Every trial, then the result."""
     names = list(dict.fromkeys(name for record in records for name in record.params))
     # What is shown anyway has a column of its own below.
@@ -110,16 +110,14 @@ def study(found: Summary, records: Sequence[TrialRecord]) -> RenderableType:
         ">same", ">rebuild", ">apply", ">measure", ">glmlab", *names, title=f"trials, {found.evidence}",
     )  # fmt: skip
     for record in records:
-        measured = record.measurement
-        gaps = [gap for p in measured.points for gap in p.token_gap_ms] if measured else []
-        rates = [p.tokens_per_s for p in measured.points] if measured else []
+        measured = record.metrics(workload)
         spent = record.cost
         trials.add_row(
             str(record.number),
             record.status,
             *(_objective_value(record, found, name) for name in objectives),
-            *(_quantiles_ms(gaps) if record.status == "complete" else ("", "", "")),
-            f"{statistics.fmean(rates):.0f}" if rates else "",
+            *(_ms(measured.get(name)) for name in ("tpot_ms", "tpot_p90_ms", "tpot_p99_ms")),
+            f"{measured['tokens_per_s']:.0f}" if "tokens_per_s" in measured else "",
             "" if record.same_tokens is None else f"{record.same_tokens:.0%}",
             _seconds(spent.rebuild_s),
             _seconds(spent.apply_s),
@@ -133,11 +131,14 @@ def study(found: Summary, records: Sequence[TrialRecord]) -> RenderableType:
         if record.reason
     ]
     caption = Text(
-        "time/token, p90, p99: over all points and tokens. same: greedy output tokens equal to the"
-        " baseline's; kernels round differently, so less than 100 % is no error by itself",
+        "time/token, p90, p99, tokens/s: mean over the points of the workload, by their weights. same: greedy"
+        " output tokens equal to the baseline's; kernels round differently, so less than 100 % is no error by"
+        " itself",
         style="dim",
     )
-    return Group(Roomy(trials, _SPARE), caption, *failures, Text(""), summary(found))
+    # A column that decides stays.
+    spare = [name for name in _SPARE if name != "tokens/s" or "tokens_per_s" not in _objectives(found)]
+    return Group(Roomy(trials, spare), caption, *failures, Text(""), summary(found))
 
 
 def _objectives(found: Summary) -> list[str]:
@@ -255,11 +256,8 @@ def knobs(params: dict[str, Any]) -> str:
     return in_words(params, "=")
 
 
-def _quantiles_ms(gaps: list[float]) -> tuple[str, str, str]:
-    from glmlab.measurement import quantile
-
-    low, middle, high = (quantile(gaps, share) for share in (0.5, 0.9, 0.99))
-    return format_ms(low), format_ms(middle), format_ms(high)
+def _ms(value: float | None) -> str:
+    return "" if value is None else format_ms(value)
 
 
 def _seconds(value: float) -> str:

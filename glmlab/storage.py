@@ -89,7 +89,9 @@ class StudyStore:
         if store is not None:
             return store
         if not exists(url):
-            raise StorageError(f"storage {shown(url)}: does not exist; run `glmlab tune` first")
+            raise StorageError(
+                f"storage {shown(url)}: does not exist; run `glmlab tune` first, or name another storage"
+            )
         known = study_names(url)
         hint = did_you_mean(name, known) if known else "; it holds no study yet"
         raise StorageError(f"study {name!r}: not in {shown(url)}{hint}")

@@ -304,6 +304,12 @@ class StudySpec(BaseModel):
         }
 
 
+def study_name(study: str) -> str:
+    """The name of a study, where that or its file is given."""
+    path = Path(study)
+    return StudySpec.load(path).study if path.suffix in (".yaml", ".yml") else study
+
+
 def _plain(value: Any) -> Any:
     """YAML's own containers as plain ones; a recipe in place keeps its comments."""
     if isinstance(value, dict):

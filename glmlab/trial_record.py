@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from glmlab.knobs import Params
-from glmlab.measurement import SCHEMA, Evidence, Measurement
+from glmlab.measurement import METRICS, SCHEMA, Evidence, Measurement
+from glmlab.workload import Workload
 
 Status = Literal["complete", "failed", "blocked", "interrupted"]
 
@@ -98,6 +99,24 @@ class TrialRecord(_Record):
     def is_feasible(self) -> bool:
         """Whether it is complete and keeps all constraints."""
         return self.status == "complete" and all(v <= 0 for v in self.violations.values())
+
+    def metrics(self, workload: Workload) -> dict[str, float]:
+        """Metric -> its value over the whole workload, of what was measured in a complete trial."""
+        measured = self.measurement
+        if measured is None or self.status != "complete":
+            return {}
+        found = {
+            name: measured.value(name, workload)
+            for name, metric in METRICS.items()
+            if workload.cold_prefill or not metric.needs_cold_prefill
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    def to_json(self, workload: Workload) -> dict[str, Any]:
+        """What ``glmlab show --json`` prints of it: all but raw samples, which ``glmlab export`` writes."""
+        kept = ("number", "status", "reason", "params", "values", "evidence", "same_tokens", "cost", "notes")
+        body = self.model_dump(mode="json", include={*kept})
+        return {**{name: body[name] for name in kept}, "metrics": self.metrics(workload)}
 
 
 class Visit(_Record):

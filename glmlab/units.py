@@ -27,13 +27,15 @@ def format_ms(ms: float) -> str:
 
 def format_duration(seconds: float) -> str:
     """Seconds as ``850 ms``, ``3.2 s``, ``2 min 05 s`` or ``1 h 02 min``."""
-    if seconds < 1:
+    if round(seconds * 1e3) < 1000:
         return f"{seconds * 1e3:.0f} ms"
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
-    if seconds < 3600:
-        return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
-    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
+    # Rounded before it is parted: 119.6 s are 2 min 00 s, not 1 min 60 s.
+    if (whole := round(seconds)) < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

@@ -61,7 +61,9 @@ class Dashboard:
 
     def __init__(self, storage: str, port: int | None = None) -> None:
         if not exists(storage):
-            raise StorageError(f"storage {shown(storage)}: does not exist; run `glmlab tune` first")
+            raise StorageError(
+                f"storage {shown(storage)}: does not exist; run `glmlab tune` first, or name another storage"
+            )
         self.storage = storage
         self.artifacts = artifact_folder(storage)
         names = study_names(storage)

@@ -19,6 +19,7 @@ from glmlab.all_reduce_time import AllReduceTime
 from glmlab.decode.all_reduce import between_sizes
 from glmlab.errors import InputError
 from glmlab.units import format_bytes
+from glmlab.yaml_text import kind_of
 
 _AS_A_STEP = "vllm"  # the path that a decode step takes
 _LEAST_SIZES = 2  # between which there is a line
@@ -50,6 +51,11 @@ class MeasuredAllReduce:
         """
         by_ranks: dict[int, dict[int, AllReduceTime]] = {}
         for time in times:
+            if not isinstance(time, AllReduceTime):
+                raise InputError(
+                    f"all_reduce: expected AllReduceTime objects, found {kind_of(time)}; those of a study lie"
+                    " by plan, such as store.all_reduce_times['tensor_parallel=2']"
+                )
             if time.path != _AS_A_STEP:
                 continue
             same = by_ranks.setdefault(time.ranks, {})
@@ -93,8 +99,8 @@ class MeasuredAllReduce:
         if ranks in self.us:
             largest = format_bytes(self.largest_bytes(ranks))
             return (
-                f"all-reduces of {ranks} ranks as this plan's engine measured them, by device time, up to"
-                f" {largest}; larger ones from the packaged tables"
+                f"all-reduces of {ranks} ranks as they were measured, by device time, up to {largest}; larger"
+                " ones from the packaged tables"
             )
         why = self.why_not.get(ranks, "none was measured")
         return f"all-reduces of {ranks} ranks from the packaged tables: {why}"

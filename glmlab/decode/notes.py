@@ -39,10 +39,11 @@ def notes_on(setup: Setup, fit: Fit, points: Sequence[tuple[int, int]], asked: R
         )
     longest = max(context for context, _ in points)
     if longest > setup.choices.max_model_len:
+        own = setup.model.max_model_len
+        holds = "these points hold once it is raised" if longest <= own else "no setting allows these points"
         yield (
-            f"{longest:,} tokens are beyond max_model_len {setup.choices.max_model_len:,}: these points"
-            " hold once it"
-            f" is raised (the model's own is {setup.model.max_model_len:,})"
+            f"{longest:,} tokens are beyond max_model_len {setup.choices.max_model_len:,}: {holds} (the"
+            f" model's own is {own:,})"
         )
     tokens = max(context * batch for context, batch in points)
     if not fit.short_bytes and tokens > fit.kv_tokens:
@@ -55,9 +56,8 @@ def notes_on(setup: Setup, fit: Fit, points: Sequence[tuple[int, int]], asked: R
     of_replica = -(-batch // recipe.data_parallel)
     if of_replica > asked.max_num_seqs:
         yield (
-            f"predicted with max_num_seqs {of_replica}: with the recipe's {asked.max_num_seqs} the other"
-            " sequences would"
-            " wait"
+            f"predicted with max_num_seqs {of_replica}: with {asked.max_num_seqs}, as it is, the other"
+            " sequences would wait"
         )
     if of_replica > _MEMORY_BOUND:
         yield (
@@ -65,7 +65,7 @@ def notes_on(setup: Setup, fit: Fit, points: Sequence[tuple[int, int]], asked: R
             " here: read"
             " these as the least"
         )
-    if setup.gpu.link == "nvlink" and min(batch for _, batch in points) <= _SMALL_BATCH:
+    if setup.gpu.link == "nvlink" and fit.ranks > 1 and min(batch for _, batch in points) <= _SMALL_BATCH:
         yield (
             "on NVLink GPUs published times of small batches are longer than predicted: GLM-5-FP8 on 8 B200"
             " 20.3 ms against 12.2 (sglang), GLM-4.7-FP8 on 4 GB200 at batch 4 17.7 against 12.5"
@@ -82,15 +82,27 @@ def notes_on(setup: Setup, fit: Fit, points: Sequence[tuple[int, int]], asked: R
             "without CUDA graphs the host launches every kernel, which is not in here: the one published run"
             " (GLM-4.7-FP8, 8 GPUs, sglang) took 3.3 times as long at batch 1, 1.1 times at 64"
         )
-    if recipe.pipeline_parallel > 1 and recipe.serving_engine == "vllm" and _on_v1(recipe):
-        yield (
-            "vLLM's V1 runner is sent all tokens of every sequence at each step of a pipeline, some 0.2 us of"
-            " the host each (2 H100), which is not in here"
-        )
+    yield from _of_pipeline(setup, batch)
     if setup.measured is not None and recipe.tensor_parallel > 1:
         yield setup.measured.note(recipe.tensor_parallel)
     if fit.count > fit.ranks:
         yield f"{counted(fit.count - fit.ranks, 'GPU')} of {fit.count} unused"
+
+
+def _of_pipeline(setup: Setup, batch: int) -> Iterator[str]:
+    recipe = setup.recipe
+    if recipe.pipeline_parallel == 1:
+        return
+    if batch > 1 and not setup.together:
+        yield (
+            "sequences that come and go keep all stages of a pipeline busy, as predicted here; those that all"
+            " start at once, as in a study, wait for each other: --together"
+        )
+    if recipe.serving_engine == "vllm" and _on_v1(recipe):
+        yield (
+            "vLLM's V1 runner is sent all tokens of every sequence at each step of a pipeline, some 0.2 us of"
+            " the host each (2 H100), which is not in here"
+        )
 
 
 def _on_v1(recipe: Recipe) -> bool:

@@ -13,6 +13,7 @@ from glmlab.decode.floor import kernels_ms, waiting_ms
 from glmlab.decode.pipeline import batches_under_way, pipeline_ms
 from glmlab.decode.setup import Setup
 from glmlab.decode.weights import weights_ms
+from glmlab.units import counted
 
 Term = Literal["weights", "kv", "collectives", "pipeline", "floor"]
 TERMS: tuple[Term, ...] = ("weights", "kv", "collectives", "pipeline", "floor")
@@ -72,7 +73,7 @@ class PredictedPoint:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """What :func:`glmlab.predictor.predict` found.
 
@@ -114,9 +115,19 @@ class Prediction:
             "gpu": self.setup.gpu.name,
             "count": self.count,
             "ranks": recipe.ranks,
+            "serving_engine": recipe.serving_engine,
+            "attention_backend": self.setup.choices.attention_backend,
+            "moe_backend": self.setup.choices.moe_backend,
+            "together": self.setup.together,
             "points": [point.to_json() for point in self.points],
             "notes": list(self.notes),
         }
+
+    def __repr__(self) -> str:
+        return (
+            f"Prediction({self.setup.recipe.name} on {self.count} x {self.setup.gpu.name}:"
+            f" {self.tokens_per_s:,.1f} tokens/s over {counted(len(self.points), 'point')}, predicted)"
+        )
 
     def _repr_html_(self) -> str:
         from glmlab.decode.tables import prediction_html

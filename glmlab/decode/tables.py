@@ -10,11 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from glmlab.decode.prediction import TERMS, PredictedPoint, Range
+from glmlab.roomy_table import Roomy
 
 if TYPE_CHECKING:
     from glmlab.decode.prediction import Prediction
 
 _HEADS = ("context", "tokens/s", "ms", "range", *TERMS)
+_SPARE = (*reversed(TERMS), "range")  # what a narrow terminal does without, the least needed first
 _CAPTION = (
     "ms per output token of a sequence, and what it is made of; range: all constants at their best, all at"
     " their"
@@ -32,7 +34,7 @@ def prediction_tables(found: Prediction) -> RenderableType:
         for point in found.points:
             if point.batch == batch:
                 rows.add_row(*_cells(point))
-        parts.append(rows)
+        parts.append(Roomy(rows, _SPARE))
     parts.append(Text(_CAPTION, style="dim"))
     return Group(*parts, *(Text(f"note: {note}", style="yellow") for note in found.notes))
 

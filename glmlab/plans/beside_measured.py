@@ -31,7 +31,10 @@ class HasStore(Protocol):
     def store(self) -> StudyStore: ...
 
 
-@dataclass(frozen=True)
+_WORTH_A_LINE = 0.01  # relative difference of two predictions
+
+
+@dataclass(frozen=True, repr=False)
 class PredictedBesideMeasured:
     """What :func:`predicted_beside_measured` found.
 
@@ -110,6 +113,9 @@ class PredictedBesideMeasured:
             "plans": [each.to_json() for each in self.plans],
             "notes": list(self.notes),
         }
+
+    def __repr__(self) -> str:
+        return f"PredictedBesideMeasured({self.study}: {self.sentence})"
 
     def _repr_html_(self) -> str:
         from glmlab.plans.beside_tables import beside_html
@@ -200,7 +206,7 @@ def _by_tables(plans: Sequence[MeasuredPlan]) -> Iterator[str]:
     """What the all-reduces of this machine are worth to a prediction."""
     for each in plans:
         found, tables = (each.best.predicted, each.best.by_tables) if each.best else (None, None)
-        if found is not None and tables is not None and found != tables:
+        if found and tables and abs(found.value / tables.value - 1) >= _WORTH_A_LINE:
             yield (
                 f"{each.label}: with all-reduces as measured {found.value:,.1f} tokens/s are predicted, by"
                 f" the packaged tables {tables.value:,.1f}"

@@ -14,18 +14,20 @@ from rich.text import Text
 from glmlab.decode.prediction import Range
 from glmlab.decode.tables import number, span
 from glmlab.knobs import in_words
+from glmlab.roomy_table import Roomy
 
 if TYPE_CHECKING:
     from glmlab.plans.beside_measured import PredictedBesideMeasured
 
 WORDS = 2  # columns of text, the first ones; the others are numbers
 _NONE = "-"
+_SPARE = ("device ms", "range", "predicted rank", "rank", "time ratio")  # the least needed first
 
 
 def plan_heads(found: PredictedBesideMeasured) -> tuple[str, ...]:
     """Of :func:`plan_rows`."""
     heads = ("plan", "trial", f"{found.evidence} tokens/s", "rank")
-    return heads if found.missing else (*heads, "predicted tokens/s", "range", "predicted rank", "ratio")
+    return heads if found.missing else (*heads, "predicted tokens/s", "range", "predicted rank", "time ratio")
 
 
 def plan_rows(found: PredictedBesideMeasured) -> Iterator[tuple[str, ...]]:
@@ -60,7 +62,7 @@ def point_heads(found: PredictedBesideMeasured) -> tuple[str, ...]:
         *device,
         "predicted ms",
         "range",
-        "ratio",
+        "time ratio",
     )
 
 
@@ -94,7 +96,7 @@ def caption(found: PredictedBesideMeasured) -> str:
     )
     return (
         f"{rate}; ms: wall time per output token, median.{device} Predicted is the recipe of just this trial;"
-        f" range: all constants at their ends; ratio: predicted over {found.evidence} time. {trials}."
+        f" range: all constants at their ends; time ratio: predicted over {found.evidence} time. {trials}."
     )
 
 
@@ -147,7 +149,7 @@ def _title(found: PredictedBesideMeasured) -> str:
     return f"study {found.study}{on}: predicted beside {found.evidence}"
 
 
-def _table(heads: Sequence[str], rows: Iterable[tuple[str, ...]], left_out: int = 0) -> Table:
+def _table(heads: Sequence[str], rows: Iterable[tuple[str, ...]], left_out: int = 0) -> Roomy:
     """Words on the left, which may fold, and numbers, which may not; the first columns may be left out."""
     made = Table(box=None, pad_edge=False)
     for place, head in enumerate(heads, left_out):
@@ -157,7 +159,7 @@ def _table(heads: Sequence[str], rows: Iterable[tuple[str, ...]], left_out: int 
             made.add_column(head.replace(" ", "\n"), justify="right", no_wrap=True)
     for row in rows:
         made.add_row(*row[left_out:])
-    return made
+    return Roomy(made, [head.replace(" ", "\n") for head in _SPARE], folds=True)
 
 
 def _html(heads: Sequence[str], rows: Iterator[tuple[str, ...]]) -> str:

@@ -110,6 +110,7 @@ def judge(
     workload: Workload,
     versions: Mapping[str, str] | None,
     all_reduces: Mapping[str, Sequence[AllReduceTime]] | None = None,
+    together: bool = False,
 ) -> JudgedPlan:
     """Whether a plan is possible, and if so what is predicted of it.
 
@@ -129,6 +130,8 @@ def judge(
         Package -> version, as :func:`glmlab.rules.check` takes them.
     all_reduces : mapping, optional
         As :func:`glmlab.plans.ranking.plan` takes them.
+    together : bool
+        As for :func:`glmlab.predictor.predict`.
     """
     unused = count - plan.ranks
     try:
@@ -155,7 +158,7 @@ def judge(
         plan,
         recipe,
         fit=found,
-        prediction=predicted(found, workload.points, measured=measured),
+        prediction=predicted(found, workload.points, measured=measured, together=together),
         warnings=tuple(finding.id for finding in findings if finding.severity == "warns"),
         remarks=tuple(remarks_on(plan, found)),
         unused_gpus=unused,

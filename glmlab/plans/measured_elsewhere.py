@@ -8,6 +8,7 @@ from glmlab.gpus import Gpu
 from glmlab.plans.measured_on import gpu_of_study
 from glmlab.recipe import Recipe
 from glmlab.storage import DEFAULT_URL, StudyStore
+from glmlab.study_spec import study_name
 
 
 def all_reduces_of(study: str, gpu: Gpu, storage: str = DEFAULT_URL) -> dict[str, list[AllReduceTime]]:
@@ -16,7 +17,7 @@ def all_reduces_of(study: str, gpu: Gpu, storage: str = DEFAULT_URL) -> dict[str
     Parameters
     ----------
     study : str
-        Its name.
+        Its name, or its file.
     gpu : Gpu
         What is predicted for.
     storage : str
@@ -27,12 +28,12 @@ def all_reduces_of(study: str, gpu: Gpu, storage: str = DEFAULT_URL) -> dict[str
     InputError
         If there is no such study, it measured none, or it measured them on another kind of GPU.
     """
-    store = StudyStore.load(study, storage)
+    store = StudyStore.load(study_name(study), storage)
     times = {plan: found for plan, found in store.all_reduce_times.items() if found}
     if not times:
         raise InputError(
-            f"--all-reduces-of {study!r}: measured no all-reduces; a study does where a plan of it has"
-            " tensor_parallel above 1"
+            f"--all-reduces-of {study!r}: holds no measured all-reduces; a study that is run now has them"
+            " where a plan of it has tensor_parallel above 1"
         )
     measured_on = gpu_of_study(store)
     if isinstance(measured_on, str):
@@ -48,7 +49,7 @@ def all_reduces_of(study: str, gpu: Gpu, storage: str = DEFAULT_URL) -> dict[str
 def all_reduces_for(
     recipe: Recipe, study: str | None, gpu: Gpu, storage: str = DEFAULT_URL
 ) -> list[AllReduceTime] | None:
-    """Those of the plan that a recipe has; ``None`` without a study, for the packaged tables.
+    """Those of the plan that a recipe has; ``None`` without a study or any need, for the packaged tables.
 
     Parameters
     ----------
@@ -65,6 +66,8 @@ def all_reduces_for(
     if study is None:
         return None
     times, plan = all_reduces_of(study, gpu, storage), all_reduce_plan(recipe)
+    if recipe.tensor_parallel == 1:
+        return None  # nothing is reduced
     if plan not in times:
         raise InputError(
             f"--all-reduces-of {study!r}: has those of {'; '.join(times)}, and {recipe.name} is {plan}; leave"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ from glmlab.gpus import Gpu, find_gpu
 from glmlab.memory import check_count
 from glmlab.plans.base import Base, base_of
 from glmlab.plans.judged import JudgedPlan, judge
-from glmlab.plans.space import every_plan
+from glmlab.plans.space import every_plan, listed
 from glmlab.predictor import BATCH_SIZES, CONTEXTS, checked_numbers, with_room
 from glmlab.recipe import Recipe
 from glmlab.rulebook.pins import newest_release
 from glmlab.rules import Versions, versions_in_force
+from glmlab.units import counted
 from glmlab.workload import Workload
 
 _NEW_TOKENS = 2  # the fewest that a Workload has; a context must leave room for them
@@ -27,7 +28,7 @@ _MOST_CONTEXT = 10**8
 _MOST_BATCH = 10**4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RankedPlans:
     """What :func:`plan` found.
 
@@ -77,6 +78,7 @@ class RankedPlans:
             "evidence": "predicted",
             "recipe": self.base.recipe.name,
             "model": self.base.recipe.model,
+            "max_model_len": self.base.recipe.max_model_len,
             "gpu": self.gpu.name,
             "count": self.count,
             "contexts": list(self.workload.contexts),
@@ -87,6 +89,13 @@ class RankedPlans:
             "recipes": list(self.base.recipes),
             "notes": list(self.notes),
         }
+
+    def __repr__(self) -> str:
+        best = "none" if self.best is None else f"{self.best.plan.label} the fastest"
+        return (
+            f"RankedPlans({self.base.recipe.name} on {self.count} x {self.gpu.name}: {len(self.possible)} of"
+            f" {counted(len(self.plans), 'plan')} possible, {best}, predicted)"
+        )
 
     def _repr_html_(self) -> str:
         from glmlab.plans.tables import plans_html
@@ -103,6 +112,7 @@ def plan(
     batch_sizes: Iterable[int] = BATCH_SIZES,
     versions: Mapping[str, str] | None = None,
     all_reduces: Mapping[str, Sequence[AllReduceTime]] | None = None,
+    together: bool = False,
 ) -> RankedPlans:
     """Every plan of a model on some GPUs, ranked by what is predicted of it.
 
@@ -121,6 +131,8 @@ def plan(
     all_reduces : mapping, optional
         What an engine of each plan measured, as a study keeps it (``store.all_reduce_times``): taken in place
         of the packaged tables.
+    together : bool
+        Whether all sequences start at once, as those of a study do; see :func:`glmlab.predict`.
 
     Raises
     ------
@@ -141,15 +153,19 @@ def plan(
         )
         recipe = roomy
     notes += [base.note] if base.note else []
-    if all_reduces:
-        notes.append(
-            f"all-reduces as an engine measured them with {'; '.join(all_reduces)}; other plans by the"
-            " packaged tables"
-        )
     workload = Workload(contexts=kept, batch_sizes=batch_sizes, new_tokens=_NEW_TOKENS, warmup_tokens=1)
     asked = _versions(recipe, versions, notes)
     judged = [
-        judge(each, recipe, gpu, count, workload=workload, versions=asked, all_reduces=all_reduces)
+        judge(
+            each,
+            recipe,
+            gpu,
+            count,
+            workload=workload,
+            versions=asked,
+            all_reduces=all_reduces,
+            together=together,
+        )
         for each in every_plan(count, shares_context=recipe.serving_engine == "vllm")
     ]
     possible = _marked(
@@ -166,8 +182,22 @@ def plan(
         workload=workload,
         versions=versions_in_force(recipe, asked),
         plans=(*possible, *others),
-        notes=tuple(notes),
+        notes=(*notes, *_said_of_plans(possible)),
     )
+
+
+def _said_of_plans(possible: Sequence[JudgedPlan]) -> Iterator[str]:
+    """What must be known of predictions, once, with the plans that it is about where it is not all."""
+    about: dict[str, list[str]] = {}
+    for each in possible:
+        # GPUs that a plan leaves unused are a remark on it.
+        for note in each.prediction.notes if each.prediction is not None else ():
+            if not note.endswith(" unused"):
+                about.setdefault(note, []).append(each.plan.label)
+    for note, labels in about.items():
+        others = [each.plan.label for each in possible if each.plan.label not in labels]
+        named = listed(labels) if len(labels) <= len(others) else f"all but {listed(others)}"
+        yield f"{named}: {note}" if others else note
 
 
 def _versions(recipe: Recipe, given: Mapping[str, str] | None, notes: list[str]) -> Mapping[str, str] | None:

@@ -19,6 +19,7 @@ def plan_as_asked(
     batch_sizes: str,
     vllm: str | None,
     all_reduces_from: tuple[str, str] | None = None,
+    together: bool = False,
 ) -> RankedPlans:
     """Plans for the GPUs that were named, or for this machine's.
 
@@ -35,7 +36,9 @@ def plan_as_asked(
     vllm : str or None
         Version to plan for.
     all_reduces_from : tuple of str, optional
-        Name and storage of a study whose all-reduces are taken in place of the packaged tables.
+        Name, or file, and storage of a study whose all-reduces are taken in place of the packaged tables.
+    together : bool
+        Whether all sequences start at once.
 
     Raises
     ------
@@ -56,4 +59,5 @@ def plan_as_asked(
         batch_sizes=batches,
         versions=versions,
         all_reduces=None if study is None else all_reduces_of(study[0], kind, study[1]),
+        together=together,
     )

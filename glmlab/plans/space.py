@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
+
+_MOST_LABELS = 12
 
 
 class Plan(NamedTuple):
@@ -69,3 +71,9 @@ def every_plan(count: int, *, shares_context: bool = True) -> Iterator[Plan]:
             for shared in range(1, tensor + 1):
                 if tensor % shared == 0 and (shared == 1 or shares_context):
                     yield Plan(tensor, stages, replicas, whole_experts, shared)
+
+
+def listed(labels: Sequence[str]) -> str:
+    """Labels of plans in a row, the first dozen of many."""
+    more = f" and {len(labels) - _MOST_LABELS} more" if len(labels) > _MOST_LABELS else ""
+    return ", ".join(labels[:_MOST_LABELS]) + more

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from glmlab.models.shape import DsaShape, GqaShape
 from glmlab.plans.judged import JudgedPlan
 from glmlab.plans.ranking import RankedPlans
 from glmlab.plans.space import Plan
+from glmlab.predictor import predicted
 from glmlab.recipe import Recipe
 from glmlab.study_spec import StudySpec
 from glmlab.workload import Workload
@@ -58,7 +60,10 @@ def study_text(found: RankedPlans) -> str:
     InputError
         If there is no such plan.
     """
-    plans = [each for each in found.possible if each.plan.data_parallel == 1]
+    plans = sorted(
+        (_started_together(each, found) for each in found.possible if each.plan.data_parallel == 1),
+        key=lambda each: -(each.tokens_per_s or 0),
+    )
     if not plans:
         raise InputError(
             f"--study: no plan of {found.base.recipe.name} is possible on {found.count} x {found.gpu.name}"
@@ -80,7 +85,8 @@ def _lines(found: RankedPlans, plans: list[JudgedPlan], recipe: Recipe, inside: 
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{recipe.name}-plans-{found.count}x-{found.gpu.name}")[:100]
     where = f"{found.count} x {found.gpu.name}"
     yield f"# Plans of {recipe.name} on {where}: those that fit and that no rule forbids,"
-    yield "# the fastest as predicted first. Each is an engine of its own; what is live is changed within it."
+    yield "# the fastest as predicted first, all sequences of a point starting together. Each is an engine of"
+    yield "# its own; what is live is changed within it."
     yield f"study: {name}"
     yield "recipe:"
     body = recipe.model_dump(mode="json", exclude_defaults=True)
@@ -108,6 +114,15 @@ def _lines(found: RankedPlans, plans: list[JudgedPlan], recipe: Recipe, inside: 
     yield "objective: tpot_ms  # wall time: what a rank waits for others is in no kernel of its own"
 
 
+def _started_together(each: JudgedPlan, found: RankedPlans) -> JudgedPlan:
+    """As a study measures it: all sequences of a point start at once, which stages of a pipeline feel."""
+    if each.plan.pipeline_parallel == 1 or each.prediction is None or each.fit is None:
+        return each
+    measured = each.prediction.setup.measured
+    again = predicted(each.fit, found.workload.points, measured=measured, together=True)
+    return replace(each, prediction=again)
+
+
 def _most_tokens(work: Workload, plans: list[JudgedPlan]) -> str:
     """A limit where a KV cache does not hold all points: sequences that wait for room tell plans apart by it.
 
@@ -131,7 +146,7 @@ def _recipe(found: RankedPlans, plans: list[JudgedPlan]) -> Recipe:
         base.decode_context_parallel,
     )  # fmt: skip
     if found.base.of_model or own not in [each.plan for each in plans]:
-        changes |= plans[0].plan.fields
+        changes |= {**plans[0].plan.fields, "notes": ""}  # a recipe's notes are on its own plan
     model = find_model(base.model)
     if model.path is None or model.facts.hub:  # the catalog has sizes, and no weights
         changes |= {"model": model.facts.hub[0]} if model.facts.hub and not model.on_hub else {}

@@ -14,6 +14,8 @@ from rich.text import Text
 from glmlab.decode.prediction import TERMS, PredictedPoint, Range
 from glmlab.decode.tables import number, span
 from glmlab.footprint.part import amount
+from glmlab.plans.space import listed
+from glmlab.roomy_table import Roomy
 from glmlab.units import counted
 
 if TYPE_CHECKING:
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from glmlab.plans.ranking import RankedPlans
 
 _MOST_ROWS = 12
-_MOST_LABELS = 12
 _CAPTION = (
     "range: over all these contexts, all constants at their worst and at their best. * would be the fastest"
     " of all"
@@ -39,9 +40,9 @@ def plans_tables(found: RankedPlans) -> RenderableType:
             parts.append(Text(f"and {len(found.possible) - len(shown)} slower ones: --json lists all"))
         parts += [Text(_CAPTION, style="dim"), Text(""), _terms(found, shown), Text("")]
         for line, labels in _remarks(found):
-            parts += [Text(_listed(labels), style="bold"), _indented(line)]
+            parts += [Text(listed(labels), style="bold"), _indented(line)]
     for reason, labels in _reasons(found):
-        parts += [Text(f"not possible: {_listed(labels)}", style="red"), _indented(reason)]
+        parts += [Text(f"not possible: {listed(labels)}", style="red"), _indented(reason)]
     parts += [Text(f"note: {note}", style="yellow") for note in (*found.notes, *_notes(found))]
     parts.append(Text(_verdict(found), style="bold" if shown else "bold red"))
     return Group(*parts)
@@ -60,7 +61,7 @@ def plans_html(found: RankedPlans) -> str:
         caption = escape(_caption_of(batch))
         tables += f"<table><caption>{caption}</caption><tr>{heads}</tr>{rows}</table>"
     remarks, blocked = (
-        "".join(f"<li><b>{escape(_listed(labels))}</b>: {escape(line)}</li>" for line, labels in lines)
+        "".join(f"<li><b>{escape(listed(labels))}</b>: {escape(line)}</li>" for line, labels in lines)
         for lines in (_remarks(found), _reasons(found))
     )
     notes = "".join(f"<li>{escape(note)}</li>" for note in (*found.notes, *_notes(found)))
@@ -82,13 +83,13 @@ def _caption_of(batch: int) -> str:
     return f"output tokens/s, batch {batch}, at a context of"
 
 
-def _rates(found: RankedPlans, shown: tuple[JudgedPlan, ...], batch: int) -> Table:
+def _rates(found: RankedPlans, shown: tuple[JudgedPlan, ...], batch: int) -> Roomy:
     rows = Table(title=_caption_of(batch), title_justify="left", box=None, pad_edge=False)
     for place, head in enumerate(_heads(found)):
         rows.add_column(head, justify="left" if place < 2 else "right")
     for each in shown:
         rows.add_row(*_cells(each, batch))
-    return rows
+    return Roomy(rows, ("KV tokens", "range"))
 
 
 def _cells(each: JudgedPlan, batch: int) -> tuple[str, ...]:
@@ -110,30 +111,42 @@ def _points(each: JudgedPlan, batch: int) -> list[PredictedPoint]:
     return [point for point in each.prediction.points if point.batch == batch]
 
 
-def _terms(found: RankedPlans, shown: tuple[JudgedPlan, ...]) -> Table:
+def _terms(found: RankedPlans, shown: tuple[JudgedPlan, ...]) -> Roomy:
     """Why the order is what it is."""
     context, batch = max(found.workload.contexts), min(found.workload.batch_sizes)
     rows = Table(
-        title=f"where the time goes: ms per token at a context of {context:,}, batch {batch}",
+        title=f"where the time goes: ms per token at a context of {context:,}, batch {batch}"
+        + ("; all: tokens/s over all points, by which plans are in order" if _are_several(found) else ""),
         title_justify="left",
         box=None,
         pad_edge=False,
     )
-    for place, head in enumerate(("plan", *TERMS, "together")):
+    heads = ("plan", *TERMS, "together", "all")
+    for place, head in enumerate(heads if _are_several(found) else heads[:-1]):
         rows.add_column(head, justify="left" if place == 0 else "right")
     for each in shown:
         assert each.prediction is not None
         point = each.prediction.point(context, batch)
         terms = (number(point.terms[term].value) for term in TERMS)
-        rows.add_row(each.plan.label, *terms, number(point.tpot_ms))
-    return rows
+        over_all = (number(each.tokens_per_s or 0),) if _are_several(found) else ()
+        rows.add_row(each.plan.label, *terms, number(point.tpot_ms), *over_all)
+    return Roomy(rows, tuple(reversed(TERMS)))
+
+
+def _are_several(found: RankedPlans) -> bool:
+    """Whether plans are in the order of several points together, which no row shows."""
+    return len(found.workload.points) > 1
 
 
 def _remarks(found: RankedPlans) -> Iterator[tuple[str, list[str]]]:
     """Each remark once, with the plans that it is about."""
     about: dict[str, list[str]] = {}
     for each in found.possible[:_MOST_ROWS]:
-        own = (f"rule {rule} warns: glmlab check" for rule in each.warnings if rule not in found.warnings)
+        own = (
+            f"rule {rule} warns; glmlab rules says why"
+            for rule in each.warnings
+            if rule not in found.warnings
+        )
         for line in (*each.remarks, *own):
             about.setdefault(line, []).append(each.plan.label)
     yield from about.items()
@@ -166,16 +179,9 @@ def _indented(line: str) -> Padding:
     return Padding(Text(line), (0, 0, 0, 4), expand=False)
 
 
-def _listed(labels: list[str]) -> str:
-    more = f" and {len(labels) - _MOST_LABELS} more" if len(labels) > _MOST_LABELS else ""
-    return ", ".join(labels[:_MOST_LABELS]) + more
-
-
 def _notes(found: RankedPlans) -> Iterator[str]:
-    if found.best is not None and found.best.prediction is not None:
-        yield from found.best.prediction.notes
     if found.warnings:
-        yield f"rules that warn of every plan: {', '.join(found.warnings)}; glmlab check says why"
+        yield f"rules that warn of every plan: {', '.join(found.warnings)}; glmlab rules says why"
     if found.base.recipes:
         yield (
             "of this model there are recipes, with another attention, KV format or engine: glmlab plan"

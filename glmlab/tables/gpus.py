@@ -13,7 +13,7 @@ from glmlab.gpus import gpu_of_device
 from glmlab.hardware import Gpu as Device
 from glmlab.hardware import GpuPair, Machine
 from glmlab.machine.gpu import FORMATS, Gpu
-from glmlab.tables.room import Roomy
+from glmlab.roomy_table import Roomy
 from glmlab.units import format_bytes
 
 _EVIDENCE = (

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from glmlab.render import table
-from glmlab.tables.room import Roomy
+from glmlab.roomy_table import Roomy
 from glmlab.units import format_bytes
 
 if TYPE_CHECKING:

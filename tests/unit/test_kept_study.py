@@ -58,7 +58,7 @@ def test_times_without_a_pipeline_are_as_close_as_the_docs_say(found: PredictedB
 
 
 def test_measured_all_reduces_were_used(found: PredictedBesideMeasured) -> None:
-    assert any("all-reduces of 2 ranks as this plan's engine measured them" in note for note in found.notes)
+    assert any("all-reduces of 2 ranks as they were measured" in note for note in found.notes)
     assert any("8 of the model's layers" in note for note in found.notes)
     assert any(note.startswith("PP2: vLLM's V1 runner") for note in found.notes)
 

@@ -50,7 +50,7 @@ def test_what_was_measured_takes_the_place_of_the_tables():
     assert once[1] > collectives(of(None))[1]
     [note] = notes_on_all_reduces(of(times(50.0)))
     assert note == (
-        "all-reduces of 4 ranks as this plan's engine measured them, by device time, up to 1.05 MB; larger"
+        "all-reduces of 4 ranks as they were measured, by device time, up to 1.05 MB; larger"
         " ones from the packaged tables"
     )
 

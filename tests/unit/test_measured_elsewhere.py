@@ -48,7 +48,8 @@ def test_a_plan_takes_those_of_its_own_ranks_and_others_the_tables(kept):
     assert before["TP1"] == after["TP1"]
     assert before["PP2"] == after["PP2"]
     assert after["TP2"] < before["TP2"] / 2
-    assert any("all-reduces as an engine measured them with tensor_parallel=2" in n for n in measured.notes)
+    [told] = [note for note in measured.notes if "as they were measured" in note]
+    assert told.startswith("TP2, TP2 + EP: all-reduces of 2 ranks"), "the others reduce nothing"
     assert not any("measured" in note for note in by_tables.notes)
 
 
@@ -59,9 +60,18 @@ def test_both_commands_take_them(capsys, kept, tmp_path: Path):
         *("--gpu", "h100", "--contexts", "256", "--storage", kept, "--all-reduces-of", NAME),
     ]
     found = printed(capsys, "predict", str(file), *common)
-    assert any("as this plan's engine measured them" in note for note in found["notes"])
+    assert any("as they were measured" in note for note in found["notes"])
     found = printed(capsys, "plan", str(file), "--count", "2", *common)
-    assert any("as an engine measured them" in note for note in found["notes"])
+    assert any("as they were measured" in note for note in found["notes"])
+
+
+def test_a_recipe_that_reduces_nothing_needs_none(kept):
+    assert all_reduces_for(CUT.replace(tensor_parallel=1), NAME, find_gpu("h100"), kept) is None
+
+
+def test_the_file_of_a_study_stands_for_its_name(kept):
+    file = ROOT / "benchmarks" / "studies" / f"{NAME}.yaml"
+    assert all_reduces_of(str(file), find_gpu("h100"), kept) == all_reduces_of(NAME, find_gpu("h100"), kept)
 
 
 @pytest.mark.parametrize(
@@ -88,5 +98,5 @@ def test_what_does_not_belong_to_it_is_refused_in_one_line(kept, asked, message)
 
 def test_a_study_that_measured_none_says_so(url, monkeypatch):
     study = plan_study(url, monkeypatch, on=machine())
-    with pytest.raises(InputError, match="measured no all-reduces"):
+    with pytest.raises(InputError, match="holds no measured all-reduces"):
         all_reduces_of(study.store.name, find_gpu("h100"), url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -159,8 +160,30 @@ def test_the_study_holds_the_possible_plans_with_what_is_live_inside(capsys, tmp
     assert spec.knob_space.allows({k: getattr(spec.base_recipe, k) for k in spec.knob_space.plans[0]})
     assert path.read_text(encoding="utf-8").splitlines()[:2] == [
         "# Plans of glm-4.5-air on 4 x h100: those that fit and that no rule forbids,",
-        "# the fastest as predicted first. Each is an engine of its own; what is live is changed within it.",
+        "# the fastest as predicted first, all sequences of a point starting together. Each is an engine of",
     ]
+
+
+def test_a_study_ranks_plans_as_it_will_measure_them(capsys, tmp_path: Path):
+    path, asked = tmp_path / "plans.yaml", (*AIR, "--batch-sizes", "1,8", "--json")
+    _, out, _ = run(capsys, "plan", *asked, "--study", str(path))
+    found = json.loads(out)
+    assert found["study"] == str(path)
+    assert any("--together" in note for note in found["notes"])
+    _, out, _ = run(capsys, "plan", *asked, "--together")
+    together = json.loads(out)
+    assert together["study"] is None
+    assert not any("--together" in note for note in together["notes"])
+
+    apart, waiting = ({p["plan"]: p for p in each["plans"] if p["points"]} for each in (found, together))
+    pipelines = [label for label, each in waiting.items() if each["pipeline_parallel"] > 1]
+    assert pipelines
+    assert all(waiting[label]["tokens_per_s"] < apart[label]["tokens_per_s"] for label in pipelines)
+    # The study's comments have the rates of sequences that start together, in that order.
+    rates = [float(rate) for rate in re.findall(r"# ([0-9.]+) \(", path.read_text(encoding="utf-8"))]
+    assert rates == sorted(rates, reverse=True)
+    singles = [each["tokens_per_s"] for each in waiting.values() if each["data_parallel"] == 1]
+    assert rates == [pytest.approx(rate, abs=0.06) for rate in sorted(singles, reverse=True)]
 
 
 def test_a_study_is_never_written_over(capsys, tmp_path: Path):

@@ -157,7 +157,7 @@ def test_all_reduces_of_the_study_are_in_the_prediction_and_the_tables_beside_it
     assert after.predicted.value < before.predicted.value == after.by_tables.value
     assert plan_of(found, "TP1").best.predicted == plan_of(found, "TP1").best.by_tables
     assert "TP2, was predicted 2nd of 2 (1st by the packaged all-reduce tables);" in found.sentence
-    assert any(note.startswith("TP2: all-reduces of 2 ranks as this plan's engine") for note in found.notes)
+    assert any(note.startswith("TP2: all-reduces of 2 ranks as they were measured") for note in found.notes)
     assert (
         f"TP2: with all-reduces as measured {after.predicted.value:.1f} tokens/s are predicted, by the"
         f" packaged tables {before.predicted.value:.1f}"

@@ -206,6 +206,28 @@ def test_points_beyond_most_tokens_are_left_out_and_nothing_is_said_of_them():
     assert not any("KV pool" in note for note in part.notes)
 
 
+def test_stages_that_wait_for_each_other_are_told_of():
+    fields = {**GQA, "pipeline_parallel": 4}
+    apart, together = (of(fields, batch_sizes=[8], contexts=[256], together=t) for t in (False, True))
+    assert together.points[0].tpot_ms > apart.points[0].tpot_ms
+    assert any("--together" in note for note in apart.notes)
+    assert not any("--together" in note for note in together.notes)
+    assert not any("--together" in note for note in of(fields, batch_sizes=[1]).notes), (
+        "one has nobody to wait for"
+    )
+    assert (apart.to_json()["together"], together.to_json()["together"]) == (False, True)
+
+
+def test_published_all_reduces_are_not_held_against_one_gpu():
+    alone, pair = (of({**GQA, "tensor_parallel": ranks}, "h200", contexts=[256]) for ranks in (1, 4))
+    assert any("published times" in note for note in pair.notes)
+    assert not any("published times" in note for note in alone.notes)
+
+
+def test_one_number_stands_for_a_list_of_one():
+    assert of(GQA, contexts=256, batch_sizes=2).points == of(GQA, contexts=[256], batch_sizes=[2]).points
+
+
 def test_no_peers_and_no_fast_all_reduce():
     fast = {**GQA, "tensor_parallel": 4, "env": {"VLLM_ALLREDUCE_USE_FLASHINFER_PCIE_IPC": "1"}}
     slow = {**GQA, "tensor_parallel": 4}
@@ -227,6 +249,7 @@ def test_nvlink_is_faster_than_pcie_and_its_own_all_reduce_than_nccl():
     ("fields", "asked", "said"),
     [
         ({**GQA, "tensor_parallel": 4}, {"contexts": (150_000,)}, "beyond max_model_len 131,072"),
+        ({**GQA, "tensor_parallel": 4}, {"contexts": (500_000,)}, "no setting allows these points"),
         (GQA, {}, "does not fit"),
         ({**GQA, "tensor_parallel": 4}, {"batch_sizes": (1, 128)}, "arithmetic"),
         ({**GQA, "tensor_parallel": 4}, {"batch_sizes": (32,)}, "predicted with max_num_seqs 32"),
@@ -246,6 +269,7 @@ def test_what_a_reader_must_know(fields, asked, said):
         (GQA, {"contexts": ()}, "contexts: is empty"),
         (GQA, {"contexts": (-1,)}, "contexts = -1: expected whole numbers from 0"),
         (GQA, {"contexts": (1.5,)}, "contexts = 1.5"),
+        ({**GQA, "tensor_parallel": 2}, {"all_reduce": {"tensor_parallel=2": []}}, "lie by plan, such as"),
         (GQA, {"batch_sizes": (0,)}, "batch_sizes = 0: expected whole numbers from 1"),
         (GQA, {"contexts": (256,), "most_tokens": 255}, "most_tokens = 255: leaves out every point"),
         ({**GQA, "tensor_parallel": 5}, {}, "96 query heads"),

@@ -56,7 +56,7 @@ def test_everything_that_is_shown_says_replayed(done, capsys):
     assert summary.headline.endswith("(replayed from a recording)")
     assert "evidence: replayed" in summary._repr_html_()
     assert "replayed: b32, recorded on" in summary._repr_html_()
-    text = shown(render.study(summary, done.records()))
+    text = shown(render.study(summary, done.records(), done.spec.effective_workload))
     for label in ("trials, replayed", "evidence: replayed", "took, as recorded,", "as recorded: rebuilds"):
         assert label in text
     for record_ in done.records():

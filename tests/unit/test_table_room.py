@@ -7,7 +7,7 @@ import io
 from rich.console import Console
 
 from glmlab.render import table
-from glmlab.tables.room import Roomy
+from glmlab.roomy_table import Roomy
 
 
 def shown(width: int, *spare: str) -> list[str]:

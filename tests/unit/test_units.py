@@ -40,7 +40,8 @@ def test_milliseconds_are_never_in_exponent_form(ms):
     ("seconds", "text"),
     [
         (0.85, "850 ms"), (3.2, "3.2 s"), (125, "2 min 05 s"), (3720, "1 h 02 min"), (0, "0 ms"),
-        (90_000, "25 h 00 min"),
+        (90_000, "25 h 00 min"), (125.96, "2 min 06 s"), (119.6, "2 min 00 s"), (59.97, "1 min 00 s"),
+        (0.9996, "1.0 s"), (3599.7, "1 h 00 min"), (7199, "2 h 00 min"),
     ],
 )  # fmt: skip
 def test_durations_read_as_people_say_them(seconds, text):

@@ -22,24 +22,27 @@ class Roomy:
         With all its columns and rows.
     spare : sequence of str
         Headers of those that may go, the least needed first.
+    folds : bool
+        Whether cells may fold between words before a column goes.
     """
 
-    def __init__(self, table: Table, spare: Sequence[str]) -> None:
-        self._table, self._spare = table, tuple(spare)
+    def __init__(self, table: Table, spare: Sequence[str], *, folds: bool = False) -> None:
+        self._table, self._spare, self._folds = table, tuple(spare), folds
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         left_out: list[str] = []
         for name in self._spare:
-            wide = options.update(max_width=_ENDLESS)
-            if Measurement.get(console, wide, self._table_without(left_out)).maximum <= options.max_width:
+            needed = Measurement.get(
+                console, options.update(max_width=_ENDLESS), self._table_without(left_out)
+            )
+            if (needed.minimum if self._folds else needed.maximum) <= options.max_width:
                 break
             left_out.append(name)
         yield self._table_without(left_out)
         if left_out:
             them = "it" if len(left_out) == 1 else "them"
-            said = (
-                f"no room here for {', '.join(left_out)}: a wider terminal shows {them}, and so does --json"
-            )
+            names = ", ".join(left_out).replace("\n", " ")
+            said = f"no room here for {names}: a wider terminal shows {them}, and so does --json"
             yield Text(said, style="dim")
 
     def _table_without(self, names: Sequence[str]) -> Table:
