@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from glmlab.session import Session, attach
+from tests.processes import alive, wait_until_gone
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 
@@ -37,12 +37,6 @@ def until(true: Callable[[], object], timeout_s: float = 200) -> None:
         time.sleep(0.01)
 
 
-def living(pids: tuple[int, ...]) -> list[int]:
-    return [
-        pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    ]
-
-
 def test_aborted_while_its_engine_starts(url: str) -> None:
     session = Session(SPEC, url)
     session.start()
@@ -50,9 +44,9 @@ def test_aborted_while_its_engine_starts(url: str) -> None:
     pids = session.engine_pids
     time.sleep(1.0)  # well inside the start, which takes ten times that
     session.abort()
-    until(lambda: not session.is_active, 30)
+    until(lambda: not session.is_active)
     assert session.status.state == "aborted"
-    assert living(pids) == []
+    assert not wait_until_gone(pids)
     assert session.records() == []
 
 
@@ -66,9 +60,9 @@ def test_aborted_in_a_trial_and_continued(url: str) -> None:
     assert pids
     assert os.getpid() not in pids
     session.abort()
-    until(lambda: not session.is_active, 30)
+    until(lambda: not session.is_active)
     assert session.status.state == "aborted"
-    assert living(pids) == []
+    assert not wait_until_gone(pids)
     assert [record.status for record in session.records()] == ["interrupted"]
     assert session.status.done == 0
 
@@ -80,7 +74,7 @@ def test_a_whole_session_paused_and_stopped_and_attached(url: str) -> None:
     session.pause()
     until(lambda: session.status.state == "paused")
     pids = session.engine_pids
-    assert living(pids)
+    assert alive(pids)
     session.enqueue(max_num_seqs=3, cpu_split_kv=False)
     session.resume()
     until(lambda: session.status.done >= 2)
@@ -89,7 +83,7 @@ def test_a_whole_session_paused_and_stopped_and_attached(url: str) -> None:
     session.stop()
     session.wait()
     assert session.status.state in ("stopped", "finished")
-    assert living(pids) == []
+    assert not wait_until_gone(pids)
     again = attach("live", url)
     assert again is session
     again.start()
@@ -106,7 +100,7 @@ def test_an_engine_in_this_process_is_aborted_at_its_next_step(url: str) -> None
     assert session.engine_pids == ()
     time.sleep(0.5)
     session.abort()
-    until(lambda: not session.is_active, 60)
+    until(lambda: not session.is_active)
     assert session.status.state == "aborted"
     assert [record.status for record in session.records()] == ["interrupted"]
     # What it held is free again: the next engine of this process starts.

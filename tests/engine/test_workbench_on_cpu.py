@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from glmlab.session import SessionState, attach
 from glmlab.study_spec import StudySpec
 from glmlab.widgets.workbench import TABS, Workbench
+from tests.processes import alive, wait_until_gone
 from tests.watched import threads, until, words
 
 
@@ -68,7 +68,7 @@ def test_play_answers_and_its_engine_makes_way_for_a_sweep(bench):
     pids = bench.play.status.pids
     bench.gate.button.click()
     until(lambda: bench.session is not None)
-    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert not wait_until_gone(pids)
 
 
 def test_the_sweep_moves_and_stops_when_told(bench):
@@ -131,7 +131,7 @@ def test_an_aborted_engine_is_gone_and_the_study_is_intact(bench, storage):
     assert board(bench).controls.buttons["abort"].description.startswith("Kill it now")
     click(bench, "abort")
     until(lambda: second.status.state is SessionState.ABORTED)
-    until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+    until(lambda: not alive(pids))
     found = attach("aborted", storage)
     assert [record.status for record in found.records()][:1] == ["complete"]
     second.close()
