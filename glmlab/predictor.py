@@ -42,7 +42,7 @@ def predict(
     batch_sizes: Iterable[int] = BATCH_SIZES,
     all_reduce: Iterable[AllReduceTime] | None = None,
     together: bool = False,
-    most_tokens: int | None = None,
+    points: Iterable[tuple[int, int]] | None = None,
 ) -> Prediction:
     """Decode steps of a recipe, each context with each batch size.
 
@@ -65,15 +65,18 @@ def predict(
     together : bool
         Whether all sequences start at once, as those of a workload do: then they stay together, and the
         stages of a pipeline take turns with all of them.
-    most_tokens : int, optional
-        Context times batch size; what exceeds it is left out.
+    points : iterable of (int, int), optional
+        Contexts and batch sizes in pairs, such as ``Workload.points``, in place of each with each.
 
     Raises
     ------
     InputError
         If there is no such recipe or GPU, there are fewer GPUs than ranks, a context or batch size cannot
-        be, all of them exceed ``most_tokens``, the engine refuses the plan, or an all-reduce is there twice.
+        be, the engine refuses the plan, or an all-reduce is there twice.
     """
+    pairs = None if points is None else sorted(set(points))
+    if pairs is not None:
+        contexts, batch_sizes = ({pair[place] for pair in pairs} for place in (0, 1))
     contexts = checked_numbers("contexts", contexts, least=0, most=_MOST_TOKENS)
     batch_sizes = checked_numbers("batch_sizes", batch_sizes, least=1, most=_MOST_SEQUENCES)
     measured = None if all_reduce is None else MeasuredAllReduce.of(all_reduce)
@@ -84,14 +87,7 @@ def predict(
             f"count = {found.count}: {found.recipe.name} has {found.ranks} ranks"
             f" ({sizes_text(found.recipe)}); glmlab plan lists what fewer GPUs can do"
         )
-    pairs = list(itertools.product(contexts, batch_sizes))
-    if most_tokens is not None:
-        pairs = [(context, batch) for context, batch in pairs if context * batch <= most_tokens]
-        if not pairs:
-            raise InputError(
-                f"most_tokens = {most_tokens!r}: leaves out every point; the smallest comes to"
-                f" {contexts[0] * batch_sizes[0]:,} tokens"
-            )
+    pairs = list(itertools.product(contexts, batch_sizes)) if pairs is None else pairs
     return predicted(found, pairs, asked, measured, together=together)
 
 

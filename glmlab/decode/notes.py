@@ -12,6 +12,7 @@ from glmlab.rules import versions_in_force
 from glmlab.units import counted
 from glmlab.version_range import in_range
 
+KV_POOL, UNUSED = "the KV pool holds", "unused"  # in notes that a list of plans tells in its own way
 _SMALL_BATCH = 8
 _MEMORY_BOUND = 64  # sequences of a replica up to which products go with the bytes that they read
 
@@ -48,7 +49,7 @@ def notes_on(setup: Setup, fit: Fit, points: Sequence[tuple[int, int]], asked: R
     tokens = max(context * batch for context, batch in points)
     if not fit.short_bytes and tokens > fit.kv_tokens:
         yield (
-            f"the KV pool holds {fit.kv_tokens:,} tokens: of {tokens:,} at once a part would wait, and"
+            f"{KV_POOL} {fit.kv_tokens:,} tokens: of {tokens:,} at once a part would wait, and"
             " these points"
             " are for more memory"
         )
@@ -82,11 +83,11 @@ def notes_on(setup: Setup, fit: Fit, points: Sequence[tuple[int, int]], asked: R
             "without CUDA graphs the host launches every kernel, which is not in here: the one published run"
             " (GLM-4.7-FP8, 8 GPUs, sglang) took 3.3 times as long at batch 1, 1.1 times at 64"
         )
-    yield from _of_pipeline(setup, batch)
+    yield from _of_pipeline(setup, of_replica)
     if setup.measured is not None and recipe.tensor_parallel > 1:
         yield setup.measured.note(recipe.tensor_parallel)
     if fit.count > fit.ranks:
-        yield f"{counted(fit.count - fit.ranks, 'GPU')} of {fit.count} unused"
+        yield f"{counted(fit.count - fit.ranks, 'GPU')} of {fit.count} {UNUSED}"
 
 
 def _of_pipeline(setup: Setup, batch: int) -> Iterator[str]:
@@ -96,7 +97,7 @@ def _of_pipeline(setup: Setup, batch: int) -> Iterator[str]:
     if batch > 1 and not setup.together:
         yield (
             "sequences that come and go keep all stages of a pipeline busy, as predicted here; those that all"
-            " start at once, as in a study, wait for each other: --together"
+            " start at once, as in a study, wait for each other, as together=True (--together) predicts"
         )
     if recipe.serving_engine == "vllm" and _on_v1(recipe):
         yield (

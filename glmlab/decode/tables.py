@@ -83,5 +83,6 @@ def _title(found: Prediction) -> str:
     recipe = setup.recipe
     return (
         f"{recipe.name} on {found.count} x {setup.gpu.name}: decode, predicted ({recipe.serving_engine},"
-        f" {setup.choices.attention_backend}, {setup.choices.moe_backend})"
+        f" {setup.choices.attention_backend}, {setup.choices.moe_backend}"
+        f"{', all sequences starting together' if setup.together else ''})"
     )

@@ -26,6 +26,12 @@ def workload_problem(header: RecordingHeader, workload: Workload) -> str:
         if strangers := sorted(set(wanted) - set(found)):
             listed = ", ".join(map(str, sorted(found)))
             return f"workload.{name}: {strangers[0]} is not in recording {header.name}, which has {listed}"
+    if missing := sorted(set(workload.points) - set(recorded.points)):
+        context, batch = missing[0]
+        return (
+            f"workload: context {context} at batch size {batch} is not in recording {header.name}, which was"
+            f" made with most_tokens = {recorded.most_tokens}"
+        )
     return ""
 
 

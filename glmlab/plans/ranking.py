@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from glmlab.all_reduce_time import AllReduceTime
+from glmlab.decode.notes import KV_POOL, UNUSED
 from glmlab.decode.prediction import TERMS
 from glmlab.errors import InputError
 from glmlab.gpus import Gpu, find_gpu
@@ -26,6 +27,7 @@ from glmlab.workload import Workload
 _NEW_TOKENS = 2  # the fewest that a Workload has; a context must leave room for them
 _MOST_CONTEXT = 10**8
 _MOST_BATCH = 10**4
+_WAITS = "the KV cache is smaller than the largest point: of its sequences a part would wait"
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,6 +48,8 @@ class RankedPlans:
         Possible ones first, the fastest first.
     notes : tuple of str
         What a reader must know of all of them.
+    together : bool
+        Whether all sequences start at once.
     """
 
     base: Base
@@ -55,6 +59,7 @@ class RankedPlans:
     versions: Versions
     plans: tuple[JudgedPlan, ...]
     notes: tuple[str, ...] = ()
+    together: bool = False
 
     @property
     def possible(self) -> tuple[JudgedPlan, ...]:
@@ -83,6 +88,7 @@ class RankedPlans:
             "count": self.count,
             "contexts": list(self.workload.contexts),
             "batch_sizes": list(self.workload.batch_sizes),
+            "together": self.together,
             "versions": dict(self.versions),
             "possible": len(self.possible),
             "plans": [each.to_json() for each in self.plans],
@@ -183,6 +189,7 @@ def plan(
         versions=versions_in_force(recipe, asked),
         plans=(*possible, *others),
         notes=(*notes, *_said_of_plans(possible)),
+        together=together,
     )
 
 
@@ -190,10 +197,11 @@ def _said_of_plans(possible: Sequence[JudgedPlan]) -> Iterator[str]:
     """What must be known of predictions, once, with the plans that it is about where it is not all."""
     about: dict[str, list[str]] = {}
     for each in possible:
-        # GPUs that a plan leaves unused are a remark on it.
         for note in each.prediction.notes if each.prediction is not None else ():
-            if not note.endswith(" unused"):
-                about.setdefault(note, []).append(each.plan.label)
+            if not note.endswith(UNUSED):  # that is a remark on the plan
+                # Each has another number, which the tables have, too.
+                said = _WAITS if note.startswith(KV_POOL) else note
+                about.setdefault(said, []).append(each.plan.label)
     for note, labels in about.items():
         others = [each.plan.label for each in possible if each.plan.label not in labels]
         named = listed(labels) if len(labels) <= len(others) else f"all but {listed(others)}"

@@ -11,6 +11,7 @@ from typing import Any
 from glmlab.catalog import find_model
 from glmlab.errors import InputError
 from glmlab.footprint.engine_choices import chosen_attention
+from glmlab.memory import fit
 from glmlab.models.shape import DsaShape, GqaShape
 from glmlab.plans.judged import JudgedPlan
 from glmlab.plans.ranking import RankedPlans
@@ -60,28 +61,30 @@ def study_text(found: RankedPlans) -> str:
     InputError
         If there is no such plan.
     """
-    plans = sorted(
-        (_started_together(each, found) for each in found.possible if each.plan.data_parallel == 1),
-        key=lambda each: -(each.tokens_per_s or 0),
-    )
-    if not plans:
+    singles = [_as_run(each, found) for each in found.possible if each.plan.data_parallel == 1]
+    if not singles:
         raise InputError(
             f"--study: no plan of {found.base.recipe.name} is possible on {found.count} x {found.gpu.name}"
             " with one"
             " replica; glmlab plan says why"
         )
+    work = _workload(found, singles)
+    plans = sorted((_as_measured(each, work) for each in singles), key=lambda each: -(each.tokens_per_s or 0))
     recipe = _recipe(found, plans)
     splits, why_none = _splits(recipe, found)
     inside = f"  kv_splits: {list(splits)}  # live" if splits else f"  # {why_none}"
     trials = min(len(plans) * max(1, len(splits)), _MOST_TRIALS)
     text = (
-        "\n".join([*_lines(found, plans, recipe, inside), f"budget: {{trials: {trials}}}", "seed: 0"]) + "\n"
+        "\n".join([*_lines(found, work, plans, recipe, inside), f"budget: {{trials: {trials}}}", "seed: 0"])
+        + "\n"
     )
     StudySpec.parse_text(text, "the study")  # what is written can be run
     return text
 
 
-def _lines(found: RankedPlans, plans: list[JudgedPlan], recipe: Recipe, inside: str) -> Iterator[str]:
+def _lines(
+    found: RankedPlans, work: Workload, plans: list[JudgedPlan], recipe: Recipe, inside: str
+) -> Iterator[str]:
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{recipe.name}-plans-{found.count}x-{found.gpu.name}")[:100]
     where = f"{found.count} x {found.gpu.name}"
     yield f"# Plans of {recipe.name} on {where}: those that fit and that no rule forbids,"
@@ -97,13 +100,10 @@ def _lines(found: RankedPlans, plans: list[JudgedPlan], recipe: Recipe, inside: 
         yield f"  # {recipe.attention_backend} is named, since kv_splits acts there"
     yield "engine: vllm"
     yield "home: child"
-    work = found.workload
-    contexts, longest = list(work.contexts), max(work.contexts)
-    new_tokens = max(2, min(_NEW_TOKENS, (recipe.max_model_len or longest + _NEW_TOKENS) - longest))
-    room = _most_tokens(work.model_copy(update={"new_tokens": new_tokens, "warmup_tokens": 2}), plans)
+    limit = "" if work.most_tokens is None else f", most_tokens: {work.most_tokens}"
     yield (
-        f"workload: {{contexts: {contexts}, batch_sizes: {list(work.batch_sizes)}, new_tokens: {new_tokens},"
-        f" warmup_tokens: 2, seed: 0{room}}}"
+        f"workload: {{contexts: {list(work.contexts)}, batch_sizes: {list(work.batch_sizes)}, new_tokens:"
+        f" {work.new_tokens}, warmup_tokens: {work.warmup_tokens}, seed: {work.seed}{limit}}}"
     )
     yield "space:"
     yield "  plans:  # tokens/s as predicted over all points, with its range; to be measured"
@@ -114,27 +114,47 @@ def _lines(found: RankedPlans, plans: list[JudgedPlan], recipe: Recipe, inside: 
     yield "objective: tpot_ms  # wall time: what a rank waits for others is in no kernel of its own"
 
 
-def _started_together(each: JudgedPlan, found: RankedPlans) -> JudgedPlan:
-    """As a study measures it: all sequences of a point start at once, which stages of a pipeline feel."""
-    if each.plan.pipeline_parallel == 1 or each.prediction is None or each.fit is None:
-        return each
-    measured = each.prediction.setup.measured
-    again = predicted(each.fit, found.workload.points, measured=measured, together=True)
-    return replace(each, prediction=again)
+def _workload(found: RankedPlans, plans: list[JudgedPlan]) -> Workload:
+    """What is measured of all plans; with a limit where the KV cache of one does not hold all points.
 
-
-def _most_tokens(work: Workload, plans: list[JudgedPlan]) -> str:
-    """A limit where a KV cache does not hold all points: sequences that wait for room tell plans apart by it.
-
-    Each context and each batch size keeps a point.
+    Sequences that wait for room would tell plans apart by it. Each context and each batch size keeps a point.
     """
+    longest = max(found.workload.contexts)
+    room = (found.base.recipe.max_model_len or longest + _NEW_TOKENS) - longest
+    tokens = {"new_tokens": max(2, min(_NEW_TOKENS, room)), "warmup_tokens": 2}
+    work = found.workload.model_copy(update=tokens)
     fits = min((each.kv_tokens for each in plans if each.kv_tokens is not None), default=0)
     least = max(
         *(work.tokens(context, min(work.batch_sizes)) for context in work.contexts),
         *(work.tokens(min(work.contexts), batch) for batch in work.batch_sizes),
     )
-    needed = max(work.tokens(*point) for point in work.points)
-    return f", most_tokens: {max(fits, least)}" if needed > max(fits, least) else ""
+    limit = max(fits, least)
+    if max(work.tokens(*point) for point in work.points) <= limit:
+        return work
+    return work.model_copy(update={"most_tokens": limit})
+
+
+def _as_run(each: JudgedPlan, found: RankedPlans) -> JudgedPlan:
+    """A plan with the attention that the study names."""
+    assert each.recipe is not None
+    if not (changes := _attention(found)):
+        return each
+    recipe = each.recipe.replace(**changes)
+    return replace(each, recipe=recipe, fit=fit(recipe, found.gpu, found.count))
+
+
+def _attention(found: RankedPlans) -> dict[str, str]:
+    """Of a model, for which the engine would choose: one that has ``kv_splits``."""
+    is_gqa = isinstance(find_model(found.base.recipe.model).shape, GqaShape)
+    return {"attention_backend": "TRITON_ATTN"} if found.base.of_model and is_gqa else {}
+
+
+def _as_measured(each: JudgedPlan, work: Workload) -> JudgedPlan:
+    """A plan with what is predicted of just these points, whose sequences all start at once."""
+    assert each.prediction is not None
+    assert each.fit is not None
+    again = predicted(each.fit, work.points, measured=each.prediction.setup.measured, together=True)
+    return replace(each, prediction=again)
 
 
 def _recipe(found: RankedPlans, plans: list[JudgedPlan]) -> Recipe:
@@ -152,8 +172,7 @@ def _recipe(found: RankedPlans, plans: list[JudgedPlan]) -> Recipe:
         changes |= {"model": model.facts.hub[0]} if model.facts.hub and not model.on_hub else {}
     if found.base.of_model and base.model.startswith("tiny/"):
         changes["weights"] = "random"
-    if found.base.of_model and isinstance(model.shape, GqaShape):
-        changes["attention_backend"] = "TRITON_ATTN"
+    changes |= _attention(found)
     return base.replace(**changes) if changes else base
 
 

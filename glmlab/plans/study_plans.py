@@ -154,11 +154,9 @@ class StudyPlans:
         return predict(
             recipe,
             gpu,
-            contexts=[self._middle(context) for context in self._workload.contexts],
-            batch_sizes=self._workload.batch_sizes,
+            points=[(self._middle(context), batch) for context, batch in self._workload.points],
             all_reduce=times,
             together=True,
-            most_tokens=self._workload.most_tokens,
         )
 
 

@@ -89,7 +89,8 @@ def _rates(found: RankedPlans, shown: tuple[JudgedPlan, ...], batch: int) -> Roo
         rows.add_column(head, justify="left" if place < 2 else "right")
     for each in shown:
         rows.add_row(*_cells(each, batch))
-    return Roomy(rows, ("KV tokens", "range"))
+    # The longest and the shortest context stay; the others of many go, from the middle on.
+    return Roomy(rows, ("KV tokens", "range", *_heads(found)[-4:2:-1]))
 
 
 def _cells(each: JudgedPlan, batch: int) -> tuple[str, ...]:
@@ -121,7 +122,7 @@ def _terms(found: RankedPlans, shown: tuple[JudgedPlan, ...]) -> Roomy:
         box=None,
         pad_edge=False,
     )
-    heads = ("plan", *TERMS, "together", "all")
+    heads = ("plan", *TERMS, "sum", "all")
     for place, head in enumerate(heads if _are_several(found) else heads[:-1]):
         rows.add_column(head, justify="left" if place == 0 else "right")
     for each in shown:
@@ -209,5 +210,6 @@ def _title(found: RankedPlans) -> str:
     longest = "open" if recipe.max_model_len is None else f"{recipe.max_model_len:,}"
     return (
         f"{named} {recipe.name} on {found.count} x {found.gpu.name}, predicted"
-        f" ({engine}{' ' + version if version else ''}{attention}, max_model_len {longest})"
+        f" ({engine}{' ' + version if version else ''}{attention}, max_model_len {longest}"
+        f"{', all sequences starting together' if found.together else ''})"
     )

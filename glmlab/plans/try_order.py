@@ -85,13 +85,6 @@ def predicted_order(
 
 
 def _weighted_ms(recipe: Recipe, gpu: Gpu, work: Workload) -> float:
-    found = predict(
-        recipe,
-        gpu,
-        contexts=work.contexts,
-        batch_sizes=work.batch_sizes,
-        together=True,
-        most_tokens=work.most_tokens,
-    )
+    found = predict(recipe, gpu, points=work.points, together=True)
     weights = [work.weight(point.context) for point in found.points]
     return sum(p.tpot_ms * weight for p, weight in zip(found.points, weights, strict=True)) / sum(weights)

@@ -144,7 +144,8 @@ class Recording:
             *(f"knob      {name}: {', '.join(map(word, values))}" for name, values in header.knobs.items()),
             f"points    {len(self._visits)}, {self.fewest_visits} or more visits each",
             f"failed    {len(self._failures)}",
-            f"measured  contexts {contexts}, batches {batches}, {workload.new_tokens} new tokens",
+            f"measured  contexts {contexts}, batches {batches}, {workload.new_tokens} new tokens"
+            + (f", no more than {workload.most_tokens:,} tokens together" if workload.most_tokens else ""),
             *(f"note      {note}" for note in header.notes),
         ]
         return f"<pre>{escape(chr(10).join(lines))}</pre>"

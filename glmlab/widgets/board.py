@@ -14,7 +14,7 @@ from glmlab.widgets.chart_box import ChartBox
 from glmlab.widgets.controls import Controls
 from glmlab.widgets.engine_gate import EngineGate
 from glmlab.widgets.journal import Journal
-from glmlab.widgets.look import look
+from glmlab.widgets.look import is_shared, look
 from glmlab.widgets.notice import Notice
 from glmlab.widgets.painter import Painter
 from glmlab.widgets.progress_panel import ProgressPanel
@@ -204,7 +204,8 @@ class Board(W.VBox):
         if self._is_own_painter:
             self.painter.close()
         for part in _all_below(self):
-            part.close()
+            if not is_shared(part):  # the stylesheet is that of other displays, too
+                part.close()
         super().close()
 
 

@@ -40,8 +40,8 @@ def with_contexts(work: dict[str, Any], contexts: str) -> dict[str, Any]:
     return {**work, "contexts": whole_numbers("contexts", contexts)} if "weights" in work else work
 
 
-def most_tokens(text: str, contexts: str, batch_sizes: str, new_tokens: int) -> dict[str, Any]:
-    """A limit is judged beside the points that it cuts; nothing typed is none."""
+def most_tokens(text: str, contexts: str, batch_sizes: str, **tokens: int) -> dict[str, Any]:
+    """A limit is judged beside the points that it cuts, and what they make; nothing typed is none."""
     typed = text.strip().replace(",", "").replace("_", "")
     if not typed:
         return {}
@@ -50,7 +50,7 @@ def most_tokens(text: str, contexts: str, batch_sizes: str, new_tokens: int) -> 
     return {
         "contexts": whole_numbers("contexts", contexts),
         "batch_sizes": whole_numbers("batch_sizes", batch_sizes),
-        "new_tokens": new_tokens,
+        **tokens,
         "most_tokens": int(typed),
     }
 

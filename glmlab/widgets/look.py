@@ -26,6 +26,11 @@ def shared(kind: type[_T], **traits: Any) -> _T:
     return cast("_T", found)
 
 
+def is_shared(widget: W.Widget) -> bool:
+    """Whether it stands in other displays as well, and is not one display's to close."""
+    return any(widget is each for each in _shared.values())
+
+
 def look(**layout: str) -> W.Layout:
     """The layout with these traits, for all that look so.
 

@@ -151,6 +151,7 @@ class StudyDraft:
     def _fields(self) -> Iterator[tuple[str, str, Any]]:
         """Field, its key in a study file, and how it is read."""
         work = dict(self.others.get("workload", {}))
+        made = {"new_tokens": self.new_tokens, **{k: v for k, v in work.items() if k == "warmup_tokens"}}
         yield "study", "study", lambda: study_name(self.study)
         yield "engine", "engine", lambda: self.engine
         if self.engine == "replay":  # elsewhere its field is out of reach, whatever stands in it
@@ -166,7 +167,7 @@ class StudyDraft:
         yield (
             "most_tokens",
             "workload",
-            lambda: most_tokens(self.most_tokens, self.contexts, self.batch_sizes, self.new_tokens),
+            lambda: most_tokens(self.most_tokens, self.contexts, self.batch_sizes, **made),
         )
         if work:
             yield "workload", "workload", lambda: with_contexts(work, self.contexts)

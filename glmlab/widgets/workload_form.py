@@ -67,13 +67,17 @@ class WorkloadForm(W.VBox):
         }
         kept = {key: value for key, value in self._workload.model_dump().items() if key not in changes}
         kept["weights"] = {c: w for c, w in self._workload.weights.items() if c in changes["contexts"]}
-        if any(tuple(changes[n]) != getattr(self._workload, n) for n in ("contexts", "batch_sizes")):
-            kept.pop("most_tokens", None)  # a limit of other points, and no field here to lift it
         if len(changes["new_tokens"]) != 1:
             typed = self.fields["new_tokens"].value
             raise WorkloadError(f"new_tokens = {typed!r}: expected one whole number, 2 or more")
         [changes["new_tokens"]] = changes["new_tokens"]
-        return Workload.parse({**kept, **changes})
+        try:
+            return Workload.parse({**kept, **changes})
+        except WorkloadError:
+            if kept.pop("most_tokens", None) is None:
+                raise
+            # A limit of other points, and no field here to lift it.
+            return Workload.parse({**kept, **changes})
 
     def show_workload(self, workload: Workload) -> None:
         """Put a workload into the fields."""

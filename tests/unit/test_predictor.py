@@ -197,10 +197,10 @@ def test_a_pipeline_on_the_v1_runner_is_told(version, env, is_said):
     assert any("V1 runner" in note for note in notes) is is_said
 
 
-def test_points_beyond_most_tokens_are_left_out_and_nothing_is_said_of_them():
+def test_points_may_be_given_and_nothing_is_said_of_others():
     fields = {**GQA, "tensor_parallel": 4}
     asked: dict[str, Any] = {"contexts": (256, 65_536), "batch_sizes": (1, 64)}
-    whole, part = of(fields, **asked), of(fields, **asked, most_tokens=65_536)
+    whole, part = of(fields, **asked), of(fields, points=[(65_536, 1), (256, 64), (256, 1)])
     assert [(p.context, p.batch) for p in part.points] == [(256, 1), (256, 64), (65_536, 1)]
     assert any("KV pool" in note for note in whole.notes)
     assert not any("KV pool" in note for note in part.notes)
@@ -271,7 +271,8 @@ def test_what_a_reader_must_know(fields, asked, said):
         (GQA, {"contexts": (1.5,)}, "contexts = 1.5"),
         ({**GQA, "tensor_parallel": 2}, {"all_reduce": {"tensor_parallel=2": []}}, "lie by plan, such as"),
         (GQA, {"batch_sizes": (0,)}, "batch_sizes = 0: expected whole numbers from 1"),
-        (GQA, {"contexts": (256,), "most_tokens": 255}, "most_tokens = 255: leaves out every point"),
+        (GQA, {"points": [(256, 0)]}, "batch_sizes = 0: expected whole numbers from 1"),
+        (GQA, {"points": []}, "contexts: is empty"),
         ({**GQA, "tensor_parallel": 5}, {}, "96 query heads"),
         ({"model": "some/model"}, {}, "config.json is not on this machine"),
     ],

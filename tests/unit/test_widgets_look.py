@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,13 @@ from glmlab.widgets.look import GONE, is_shown, look, shared, show, style_of
 from glmlab.widgets.style import stylesheet
 
 QUEUE = 1000  # messages: ZeroMQ's default high-water mark of a socket, which ipykernel leaves as it is
+
+
+def below(box: Any) -> Iterator[Any]:
+    """All widgets inside a display."""
+    for child in getattr(box, "children", ()):
+        yield child
+        yield from below(child)
 
 
 @pytest.fixture
@@ -47,8 +55,12 @@ def test_a_second_one_needs_no_layout_of_the_first_again(sent: Counter[str]) -> 
     once = sent["comm_open"]
     second = glmlab.Workbench()
     assert sent["comm_open"] - once < once
+    whole = list(below(second))
+    assert len(whole) > 200
     first.close()
-    assert second.tabs.layout.comm is not None
+    assert [type(each).__name__ for each in whole if each.comm is None] == []
+    assert [each for each in whole if each.layout.comm is None] == []
+    assert [each for each in whole if "style" in each.traits() and each.style.comm is None] == []
     second.close()
 
 

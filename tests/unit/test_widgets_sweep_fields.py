@@ -11,6 +11,7 @@ from glmlab.knob_table import KNOBS
 from glmlab.study_spec import StudySpec
 from glmlab.widgets.knob_entry import KnobEntry, suggested
 from glmlab.widgets.known_reach import recorded_reach
+from glmlab.workload import Workload
 from tests.sweeps import REPLAY, TINY, choose, put
 from tests.watched import until, words
 
@@ -67,6 +68,10 @@ def test_a_limit_of_tokens_is_judged_beside_the_points_and_kept_in_the_study_fil
     assert sweep.editor.fields["most_tokens"].value == "1000"
     put(sweep, most_tokens="")
     assert sweep.spec.workload.most_tokens is None
+    brief = {"contexts": [64], "new_tokens": 2, "warmup_tokens": 2, "most_tokens": 66}
+    exact = sweep.spec.model_copy(update={"workload": Workload.parse(brief)})
+    sweep.editor.load(exact)
+    assert sweep.spec.workload == exact.workload
 
 
 def test_an_empty_budget_is_said_at_both_fields(make_sweep):

@@ -28,6 +28,12 @@ def test_what_has_no_field_stays_as_far_as_it_is_about_the_same_points() -> None
     assert form.workload.weights == {64: 0.5}
     assert form.workload.most_tokens is None, "or 1024 would be refused, and nothing here could lift it"
     assert form.workload.points == ((64, 1), (64, 8), (1024, 1), (1024, 8))
+    form.show_workload(SHOWN)
+    form.fields["new_tokens"].value = "32"
+    assert form.workload.most_tokens is None, "8 x (64 + 32) are more than it allows"
+    form.show_workload(SHOWN)
+    form.fields["batch_sizes"].value = "8, 1"
+    assert form.workload.most_tokens == 700
 
 
 def test_a_refusal_stands_below_the_fields_and_goes() -> None:
