@@ -64,10 +64,16 @@ class Run:
 
     def text(self, cell_id: str | None = None) -> str:
         """What a reader sees of a cell, or of all, as text or HTML."""
-        seen = []
+        seen: list[str] = []
+        stream = None
         for output in self.outputs(cell_id):
             data = output.get("data", {})
-            seen.append(output.get("text") or data.get("text/html") or data.get("text/plain", ""))
+            said = output.get("text") or data.get("text/html") or data.get("text/plain", "")
+            if stream is not None and output.get("name") == stream:
+                seen[-1] += said  # a busy kernel sends what a cell prints in several parts
+            else:
+                seen.append(said)
+            stream = output.get("name")
         return "\n".join(seen)
 
     def words(self, cell_id: str) -> str:
