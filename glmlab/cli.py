@@ -268,10 +268,10 @@ def show(
     from glmlab.plans.beside_measured import beside_measured
     from glmlab.plans.beside_tables import beside_tables
     from glmlab.storage import StudyStore
-    from glmlab.study_spec import study_name
+    from glmlab.study_spec import named_study
     from glmlab.summary import summarize
 
-    store = StudyStore.load(study_name(study), storage)
+    store = StudyStore.load(named_study(study), storage)
     if predicted:
         found = beside_measured(store)
         _show(found.to_json() if as_json else beside_tables(found))
@@ -293,9 +293,9 @@ def export(
     """Write the tuned configuration with its evidence: what to take to production."""
     from glmlab.export import export_bundle
     from glmlab.storage import StudyStore
-    from glmlab.study_spec import study_name
+    from glmlab.study_spec import named_study
 
-    bundle = export_bundle(StudyStore.load(study_name(study), storage), directory)
+    bundle = export_bundle(StudyStore.load(named_study(study), storage), directory)
     _show(bundle.to_json() if as_json else render.bundle(bundle))
 
 
@@ -309,10 +309,10 @@ def report(
     """Write a study as one HTML file that can be sent to anyone: it loads nothing."""
     from glmlab.report import write_report
     from glmlab.storage import StudyStore
-    from glmlab.study_spec import study_name
+    from glmlab.study_spec import named_study
     from glmlab.summary import summarize
 
-    store = StudyStore.load(study_name(study), storage)
+    store = StudyStore.load(named_study(study), storage)
     written, found = write_report(store, file), summarize(store)
     facts: dict[str, Any] = {"study": found.study, "evidence": found.evidence, "headline": found.headline}
     facts |= {"report": str(written.resolve()), "bytes": written.stat().st_size}

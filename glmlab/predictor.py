@@ -74,7 +74,7 @@ def predict(
         If there is no such recipe or GPU, there are fewer GPUs than ranks, a context or batch size cannot
         be, the engine refuses the plan, or an all-reduce is there twice.
     """
-    pairs = None if points is None else sorted(set(points))
+    pairs = None if points is None else _pairs(points)
     if pairs is not None:
         contexts, batch_sizes = ({pair[place] for pair in pairs} for place in (0, 1))
     contexts = checked_numbers("contexts", contexts, least=0, most=_MOST_TOKENS)
@@ -89,6 +89,14 @@ def predict(
         )
     pairs = list(itertools.product(contexts, batch_sizes)) if pairs is None else pairs
     return predicted(found, pairs, asked, measured, together=together)
+
+
+def _pairs(points: Iterable[Any]) -> list[tuple[int, int]]:
+    found = list(points)
+    for point in found:
+        if not isinstance(point, tuple | list) or len(point) != 2:
+            raise InputError(f"points: {point!r} is no pair of a context and a batch size, such as (4096, 8)")
+    return sorted({(context, batch) for context, batch in found})
 
 
 def with_room(recipe: Recipe, batch_sizes: Iterable[int]) -> Recipe:

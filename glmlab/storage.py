@@ -23,7 +23,7 @@ from glmlab.knobs import KnobSpace, Params
 from glmlab.measurement import SCHEMA
 from glmlab.names import did_you_mean
 from glmlab.search import distributions
-from glmlab.storage_url import exists, file_of, shown
+from glmlab.storage_url import exists, file_of, must_exist, shown
 from glmlab.study_spec import StudySpec
 from glmlab.trial_record import TrialRecord, Visit
 
@@ -88,10 +88,7 @@ class StudyStore:
         store = cls.open(name, url)
         if store is not None:
             return store
-        if not exists(url):
-            raise StorageError(
-                f"storage {shown(url)}: does not exist; run `glmlab tune` first, or name another storage"
-            )
+        must_exist(url)
         known = study_names(url)
         hint = did_you_mean(name, known) if known else "; it holds no study yet"
         raise StorageError(f"study {name!r}: not in {shown(url)}{hint}")

@@ -45,6 +45,20 @@ def exists(url: str) -> bool:
     return path is None or path.exists()
 
 
+def must_exist(url: str) -> None:
+    """Refuse a storage of which it is known that it is not there.
+
+    Raises
+    ------
+    StorageError
+        In one line.
+    """
+    if not exists(url):
+        raise StorageError(
+            f"storage {shown(url)}: does not exist; run `glmlab tune` first, or name another storage"
+        )
+
+
 def shown(url: str) -> str:
     """A URL as it may be printed and stored elsewhere: without its password.
 

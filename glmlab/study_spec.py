@@ -304,7 +304,7 @@ class StudySpec(BaseModel):
         }
 
 
-def study_name(study: str) -> str:
+def named_study(study: str) -> str:
     """The name of a study, where that or its file is given."""
     path = Path(study)
     return StudySpec.load(path).study if path.suffix in (".yaml", ".yml") else study

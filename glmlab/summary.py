@@ -96,7 +96,7 @@ class Summary(BaseModel):
     notes: list[str] = []
     origins: list[str] = []
 
-    _records: tuple[TrialRecord, ...] = PrivateAttr(default=())  # for a notebook; not in the JSON
+    _rows: list[tuple[str, ...]] = PrivateAttr(default=[])  # trials, for a notebook; not in the JSON
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values, floats rounded to what they mean."""
@@ -143,7 +143,7 @@ class Summary(BaseModel):
             f"<p><b>study {escape(self.study)}: {escape(self.headline)}</b></p>"
             + html_table([("", "trial", *objectives, "knobs"), *points])
             + f"<p>{'<br>'.join(map(escape, lines))}</p>"
-            + (html_table(_trial_rows(self._records)) if self._records else "")
+            + (html_table(self._rows) if self._rows else "")
         )
 
 
@@ -188,7 +188,7 @@ def summarize(store: StudyStore, records: Sequence[TrialRecord] | None = None) -
         + _noise(visits),
         origins=origins,
     )
-    found._records = tuple(records)
+    found._rows = _trial_rows(records, workload) if records else []
     return found
 
 
@@ -316,20 +316,18 @@ def took(evidence: Evidence) -> str:
     return "took, as recorded," if evidence == "replayed" else "took"
 
 
-def _trial_rows(records: Sequence[TrialRecord]) -> list[tuple[str, ...]]:
+def _trial_rows(records: Sequence[TrialRecord], workload: Workload) -> list[tuple[str, ...]]:
     """Every trial: what was set, what came out, what it cost."""
     knobs = list(dict.fromkeys(name for record in records for name in record.params))
     rows: list[tuple[str, ...]] = [
         ("trial", *knobs, "time per token", "tokens per s", "same tokens", "engine", "took")
     ]
     for record in records:
-        measured = record.measurement
         came: tuple[str, ...] = (record.status, record.reason, "")
-        if record.status == "complete" and measured is not None:
-            gaps = [gap for point in measured.points for gap in point.token_gap_ms]
+        if measured := record.metrics(workload):
             came = (
-                format_ms(statistics.median(gaps)),
-                f"{statistics.fmean(point.tokens_per_s for point in measured.points):.0f}",
+                format_ms(measured["tpot_ms"]),
+                f"{measured['tokens_per_s']:.0f}",
                 "" if record.same_tokens is None else f"{record.same_tokens:.0%}",
             )
         rows.append(

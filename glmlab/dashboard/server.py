@@ -18,9 +18,9 @@ from optuna_dashboard import wsgi
 from sqlalchemy.exc import SQLAlchemyError
 
 from glmlab.dashboard.dressing import Dressed, artifact_folder, dress, stage_of
-from glmlab.errors import InputError, StorageError
+from glmlab.errors import InputError
 from glmlab.storage import StudyStore, connect, study_names
-from glmlab.storage_url import exists, from_anywhere, shown
+from glmlab.storage_url import from_anywhere, must_exist, shown
 from glmlab.ticker import Worker
 
 HOST = "127.0.0.1"
@@ -60,10 +60,7 @@ class Dashboard:
     """
 
     def __init__(self, storage: str, port: int | None = None) -> None:
-        if not exists(storage):
-            raise StorageError(
-                f"storage {shown(storage)}: does not exist; run `glmlab tune` first, or name another storage"
-            )
+        must_exist(storage)
         self.storage = storage
         self.artifacts = artifact_folder(storage)
         names = study_names(storage)

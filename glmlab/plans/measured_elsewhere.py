@@ -8,7 +8,7 @@ from glmlab.gpus import Gpu
 from glmlab.plans.measured_on import gpu_of_study
 from glmlab.recipe import Recipe
 from glmlab.storage import DEFAULT_URL, StudyStore
-from glmlab.study_spec import study_name
+from glmlab.study_spec import named_study
 
 
 def all_reduces_of(study: str, gpu: Gpu, storage: str = DEFAULT_URL) -> dict[str, list[AllReduceTime]]:
@@ -28,7 +28,7 @@ def all_reduces_of(study: str, gpu: Gpu, storage: str = DEFAULT_URL) -> dict[str
     InputError
         If there is no such study, it measured none, or it measured them on another kind of GPU.
     """
-    store = StudyStore.load(study_name(study), storage)
+    store = StudyStore.load(named_study(study), storage)
     times = {plan: found for plan, found in store.all_reduce_times.items() if found}
     if not times:
         raise InputError(

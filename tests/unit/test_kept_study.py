@@ -7,11 +7,14 @@ import statistics
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from glmlab import predicted_beside_measured
+from glmlab import predicted_beside_measured, render
 from glmlab.plans.beside_measured import PredictedBesideMeasured
 from glmlab.storage import StudyStore
 from glmlab.study_spec import StudySpec
+from glmlab.summary import summarize
+from glmlab.units import format_ms
 from tests.studies import ROOT
 
 KEPT = ROOT / "benchmarks" / "results" / "h100-plans.db"
@@ -74,3 +77,21 @@ def test_empty_steps_of_a_pipeline_are_no_steps_of_its_device_time(found: Predic
     longest = pipeline.best.points[-1]
     assert (longest.context, longest.batch) == (16_384, 32)
     assert longest.device_ms == pytest.approx(21.3, abs=0.5), "half of it before they were left out"
+
+
+def test_a_trial_has_one_time_per_token_wherever_it_is_shown(store: StudyStore) -> None:
+    """Batch 1 and batch 32 differ: a median over all tokens is another number than the mean of points."""
+    summary, records = summarize(store), store.records()
+    workload = store.parsed_spec.effective_workload
+    assert summary.baseline is not None
+    told = format_ms(summary.baseline.tpot_ms)
+    assert records[0].measurement is not None
+    gaps = [gap for point in records[0].measurement.points for gap in point.token_gap_ms]
+    assert told != format_ms(statistics.median(gaps))
+    assert format_ms(records[0].metrics(workload)["tpot_ms"]) == told
+    # In the notebook's table of trials; in the terminal's, and in its result.
+    assert summary._repr_html_().count(f">{told}<") == 1
+    console = Console(width=200, highlight=False)
+    with console.capture() as captured:
+        console.print(render.study(summary, records, workload))
+    assert captured.get().count(told) == 2

@@ -273,6 +273,7 @@ def test_what_a_reader_must_know(fields, asked, said):
         (GQA, {"batch_sizes": (0,)}, "batch_sizes = 0: expected whole numbers from 1"),
         (GQA, {"points": [(256, 0)]}, "batch_sizes = 0: expected whole numbers from 1"),
         (GQA, {"points": []}, "contexts: is empty"),
+        (GQA, {"points": [256]}, "points: 256 is no pair of a context and a batch size"),
         ({**GQA, "tensor_parallel": 5}, {}, "96 query heads"),
         ({"model": "some/model"}, {}, "config.json is not on this machine"),
     ],
